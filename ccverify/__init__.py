@@ -1,0 +1,66 @@
+"""Verify what a confidential GPU node really is, offline and by your own policy.
+
+    verdict = ccverify.check(
+        quote_bytes,
+        policy=ccverify.load_policy(policy_text),
+        now=datetime.now(UTC),
+        nonce=nonce,
+        collateral=ccverify.parse_collateral(pack_bytes),
+        trust=ccverify.TrustStore.production(),
+    )
+    verdict.trusted, verdict.failures()
+
+Everything a program needs is named here; modules below this one are importable, but only the
+names in `__all__` are promised to stay.
+"""
+
+from ccverify.checks import CHECKS, Check, find_check
+from ccverify.errors import (
+    CcverifyError,
+    CollateralError,
+    EvidenceError,
+    PolicyError,
+    TrustError,
+    UsageError,
+)
+from ccverify.findings import Assurance, Finding, State
+from ccverify.policy.document import load_policy, policy_from_document
+from ccverify.policy.model import Policy
+from ccverify.results.verdict import Conclusion, Verdict
+from ccverify.tdx.collateral import CollateralPack, parse_collateral, serialize_collateral
+from ccverify.tdx.eventlog import parse_event_log
+from ccverify.tdx.quote import decode_quote_text, parse_quote
+from ccverify.trust.store import TrustAnchor, TrustKind, TrustStore
+from ccverify.verifier import Evidence, check
+
+__all__ = [
+    "CHECKS",
+    "Assurance",
+    "CcverifyError",
+    "Check",
+    "CollateralError",
+    "CollateralPack",
+    "Conclusion",
+    "Evidence",
+    "EvidenceError",
+    "Finding",
+    "Policy",
+    "PolicyError",
+    "State",
+    "TrustAnchor",
+    "TrustError",
+    "TrustKind",
+    "TrustStore",
+    "UsageError",
+    "Verdict",
+    "check",
+    "decode_quote_text",
+    "find_check",
+    "load_policy",
+    "parse_collateral",
+    "parse_event_log",
+    "parse_quote",
+    "policy_from_document",
+    "serialize_collateral",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,109 @@
+"""What a check found, and how strongly the claim behind it is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["Assurance", "Finding", "FindingList", "State"]
+
+
+class State(str, Enum):
+    """How one check ended."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    NOT_CHECKED = "NOT_CHECKED"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+
+
+class Assurance(str, Enum):
+    """What a claim rests on, strongest first (docs/assurance.md)."""
+
+    HARDWARE = "hardware"
+    """Signed by the device itself, chain to the vendor's pinned root."""
+    MEASURED = "measured"
+    """Observed by code in the TD whose measurement the policy allows, bound into the quote."""
+    MANAGER = "manager"
+    """Stated by a manager whose key is bound to its own hardware quote."""
+    ASSERTED = "asserted"
+    """Signed only by an operator's key, or not signed at all."""
+    NONE = "none"
+    """Nothing stands behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check of the registry (`ccverify.checks`).
+
+    Attributes:
+        code: the check's stable name, such as ``TDX-QUOTE-SIGNATURE``.
+        state: how the check ended.
+        expected: what would pass, as text; None where that says nothing more than the title.
+        found: what the evidence says, or the reason of NOT_CHECKED and NOT_APPLICABLE.
+        where: byte range, JSON path or certificate the finding is about.
+        assurance: what the value in `found` rests on.
+    """
+
+    code: str
+    state: State
+    expected: str | None = None
+    found: str | None = None
+    where: str | None = None
+    assurance: Assurance = Assurance.NONE
+
+
+class FindingList:
+    """Findings in the order in which the checks were made."""
+
+    __slots__ = ("_findings",)
+
+    def __init__(self) -> None:
+        self._findings: list[Finding] = []
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self._findings)
+
+    def add(self, finding: Finding) -> None:
+        """Append a finding made elsewhere."""
+        self._findings.append(finding)
+
+    def passed(
+        self,
+        code: str,
+        found: str | None = None,
+        where: str | None = None,
+        assurance: Assurance = Assurance.HARDWARE,
+    ) -> None:
+        """The check passed."""
+        self._findings.append(Finding(code, State.PASS, None, found, where, assurance))
+
+    def failed(
+        self,
+        code: str,
+        expected: str,
+        found: str,
+        where: str | None = None,
+        assurance: Assurance = Assurance.NONE,
+    ) -> None:
+        """The check failed: `found` is not `expected`."""
+        self._findings.append(Finding(code, State.FAIL, expected, found, where, assurance))
+
+    def skipped(self, code: str, reason: str, where: str | None = None) -> None:
+        """The check could not be made."""
+        self._findings.append(Finding(code, State.NOT_CHECKED, None, reason, where))
+
+    def not_applicable(self, code: str, reason: str) -> None:
+        """The check has no meaning for this evidence."""
+        self._findings.append(Finding(code, State.NOT_APPLICABLE, None, reason))
+
+    def ended(
+        self, code: str, problem: str | None, *, expected: str, found: str, where: str | None = None
+    ) -> bool:
+        """Record PASS with `found` where there is no problem, FAIL with the problem otherwise."""
+        if problem is None:
+            self.passed(code, found, where)
+        else:
+            self.failed(code, expected, problem, where)
+        return problem is None

@@ -1,0 +1,1 @@
+"""What a tenant expects, and whether the evidence meets it."""

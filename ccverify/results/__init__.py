@@ -1,0 +1,1 @@
+"""The outcome of a verification: verdicts and their renderings."""

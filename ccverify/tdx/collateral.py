@@ -1,0 +1,433 @@
+"""Collateral: what Intel publishes about platforms, gathered so that checking needs no network.
+
+A `CollateralPack` may hold many platforms and several editions of each artefact; `select`
+picks, for one PCK certificate and one evaluation time, the four artefacts a verifier needs.
+Signed JSON is kept as the exact text that was served: signatures cover bytes, not values.
+
+Formats read by `parse_collateral`: our own pack (docs/spec/collateral-pack.md) and the
+``QuoteCollateralV3`` JSON of Intel's and Phala's libraries.  Raw PCS responses are read by
+`ccverify.tdx.pcs`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, ClassVar, Self, TypeVar
+
+from ccverify.errors import CollateralError
+from ccverify.strict_json import parse_json
+from ccverify.tdx.tcb_info import QeIdentity, TcbInfo, parse_qe_identity, parse_tcb_info
+from ccverify.trust.x509 import Certificate, Crl, parse_crl, parse_pem_chain
+
+__all__ = [
+    "MAX_PACK_BYTES",
+    "PACK_SCHEMA",
+    "Artefact",
+    "Collateral",
+    "CollateralPack",
+    "PckCrl",
+    "RootCaCrl",
+    "SignedQeIdentity",
+    "SignedTcbInfo",
+    "parse_collateral",
+    "serialize_collateral",
+]
+
+PACK_SCHEMA = "ccverify.collateral/v1"
+MAX_PACK_BYTES = 32 * 1024 * 1024
+MAX_ARTEFACTS = 4096
+
+Chain = tuple[Certificate, ...]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One thing Intel published and signed.
+
+    Attributes:
+        body: the exact signed text (JSON) or the whole DER (CRL).
+        issuer_chain: certificates served with it, signer first; the root's CRL has none.
+        issued: when it was issued.
+        next_update: by when a newer edition is promised; None only in a CRL without one.
+        edition: tcbEvaluationDataNumber or CRL number; a later one is never smaller.
+    """
+
+    kind: ClassVar[str]
+    body: bytes
+    issuer_chain: Chain
+    issued: datetime
+    next_update: datetime | None
+    edition: int
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-384 (hex) of `body`."""
+        return hashlib.sha384(self.body).hexdigest()
+
+    def current(self, now: datetime) -> bool:
+        """Whether `now` lies inside the artefact's own window."""
+        return self.issued <= now and self.next_update is not None and now <= self.next_update
+
+
+@dataclass(frozen=True)
+class SignedTcbInfo(Artefact):
+    """TCB info; `signature` is r ‖ s over `body`, 64 bytes."""
+
+    kind = "tcb-info"
+    signature: bytes
+    value: TcbInfo
+
+    @classmethod
+    def parse(cls, text: bytes, signature: bytes, chain: Chain) -> SignedTcbInfo:
+        """Parse served text.  Raises CollateralError."""
+        value = parse_tcb_info(text)
+        window = (value.issue_date, value.next_update, value.evaluation_number)
+        return cls(text, chain, *window, _signature(signature, cls.kind), value)
+
+
+@dataclass(frozen=True)
+class SignedQeIdentity(Artefact):
+    """Identity of the TD quoting enclave; `signature` is r ‖ s over `body`, 64 bytes."""
+
+    kind = "qe-identity"
+    signature: bytes
+    value: QeIdentity
+
+    @classmethod
+    def parse(cls, text: bytes, signature: bytes, chain: Chain) -> SignedQeIdentity:
+        """Parse served text.  Raises CollateralError."""
+        value = parse_qe_identity(text)
+        window = (value.issue_date, value.next_update, value.evaluation_number)
+        return cls(text, chain, *window, _signature(signature, cls.kind), value)
+
+
+@dataclass(frozen=True)
+class CrlArtefact(Artefact):
+    """A certificate revocation list."""
+
+    crl: Crl
+
+    @classmethod
+    def parse(cls, der: bytes, chain: Chain) -> Self:
+        """Parse DER.  Raises CollateralError."""
+        crl = parse_crl(der, CollateralError)
+        return cls(crl.der, chain, crl.this_update, crl.next_update, crl.number or 0, crl)
+
+
+@dataclass(frozen=True)
+class PckCrl(CrlArtefact):
+    """CRL of the PCK Platform or Processor CA, with that CA's chain."""
+
+    kind = "pck-crl"
+
+
+@dataclass(frozen=True)
+class RootCaCrl(CrlArtefact):
+    """CRL of the Intel SGX Root CA."""
+
+    kind = "root-ca-crl"
+
+
+def _signature(value: bytes, kind: str) -> bytes:
+    if len(value) != 64:
+        raise CollateralError(
+            f"signature of the {kind} has the wrong length",
+            expected="64 bytes, r then s",
+            found=f"{len(value)} bytes",
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class Collateral:
+    """The artefacts chosen for one quote; None where the pack has none."""
+
+    tcb_info: SignedTcbInfo | None
+    qe_identity: SignedQeIdentity | None
+    pck_crl: PckCrl | None
+    root_ca_crl: RootCaCrl | None
+
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """Those that are present, in a fixed order."""
+        chosen = (self.tcb_info, self.qe_identity, self.pck_crl, self.root_ca_crl)
+        return tuple(artefact for artefact in chosen if artefact is not None)
+
+
+_A = TypeVar("_A", bound=Artefact)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class CollateralPack:
+    """Any number of artefacts, for any number of platforms and editions.
+
+    `pck_chains` serve quotes that carry only a PPID; a chain inside the quote always wins.
+    """
+
+    tcb_infos: tuple[SignedTcbInfo, ...] = ()
+    qe_identities: tuple[SignedQeIdentity, ...] = ()
+    pck_crls: tuple[PckCrl, ...] = ()
+    root_ca_crls: tuple[RootCaCrl, ...] = ()
+    pck_chains: tuple[Chain, ...] = ()
+
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """Everything in the pack, in a fixed order."""
+        return (*self.tcb_infos, *self.qe_identities, *self.pck_crls, *self.root_ca_crls)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-384 (hex) over all artefacts; their order in the file does not matter."""
+        parts = [
+            hashlib.sha384(
+                b"".join(
+                    (artefact.kind.encode(), b"\0", bytes.fromhex(artefact.digest))
+                    + tuple(hashlib.sha384(c.der).digest() for c in artefact.issuer_chain)
+                    + (getattr(artefact, "signature", b""),)
+                )
+            ).digest()
+            for artefact in self.artefacts
+        ]
+        parts += [
+            hashlib.sha384(b"pck-chain\0" + b"".join(c.der for c in chain)).digest()
+            for chain in self.pck_chains
+        ]
+        return hashlib.sha384(b"ccverify/collateral/v1" + b"".join(sorted(parts))).hexdigest()
+
+    def select(self, fmspc: bytes, pck_issuer: bytes, now: datetime) -> Collateral:
+        """Choose the newest edition that is valid at `now`; failing that, the newest of all.
+
+        Args:
+            fmspc: of the PCK certificate, 6 bytes.
+            pck_issuer: DER of the PCK certificate's issuer name.
+            now: evaluation time.
+        """
+        return Collateral(
+            tcb_info=_newest((i for i in self.tcb_infos if i.value.fmspc == fmspc), now),
+            qe_identity=_newest(self.qe_identities, now),
+            pck_crl=_newest((c for c in self.pck_crls if c.crl.issuer == pck_issuer), now),
+            root_ca_crl=_newest(self.root_ca_crls, now),
+        )
+
+    def merged(self, other: CollateralPack) -> CollateralPack:
+        """Both packs' artefacts, each once."""
+        return CollateralPack(
+            _unique((*self.tcb_infos, *other.tcb_infos)),
+            _unique((*self.qe_identities, *other.qe_identities)),
+            _unique((*self.pck_crls, *other.pck_crls)),
+            _unique((*self.root_ca_crls, *other.root_ca_crls)),
+            _unique((*self.pck_chains, *other.pck_chains)),
+        )
+
+
+def _newest(candidates: Iterable[_A], now: datetime) -> _A | None:
+    return max(
+        candidates,
+        key=lambda artefact: (artefact.current(now), artefact.edition, artefact.issued),
+        default=None,
+    )
+
+
+def _unique(artefacts: tuple[_T, ...]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(artefacts))
+
+
+def serialize_collateral(pack: CollateralPack) -> bytes:
+    """Return the pack in its file format: UTF-8 JSON, the same bytes for the same contents."""
+    entries: list[dict[str, str]] = []
+    for artefact in pack.artefacts:
+        entry = {"type": artefact.kind}
+        if isinstance(artefact, SignedTcbInfo | SignedQeIdentity):
+            entry["body"] = artefact.body.decode("utf-8")
+            entry["signature"] = artefact.signature.hex()
+        else:
+            entry["der"] = base64.b64encode(artefact.body).decode("ascii")
+        if artefact.issuer_chain:
+            entry["issuer_chain"] = _pem(artefact.issuer_chain)
+        entries.append(entry)
+    entries += [{"type": "pck-chain", "pem": _pem(chain)} for chain in pack.pck_chains]
+    entries.sort(key=lambda entry: json.dumps(entry, sort_keys=True))
+    document = {"schema": PACK_SCHEMA, "artefacts": entries}
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def parse_collateral(data: bytes) -> CollateralPack:
+    """Parse a collateral pack or a ``QuoteCollateralV3`` JSON.
+
+    Raises:
+        CollateralError: over `MAX_PACK_BYTES`, neither format, or an artefact is malformed.
+            Nothing is verified here.
+    """
+    document = parse_json(data, what="collateral", error=CollateralError, limit=MAX_PACK_BYTES)
+    if isinstance(document, dict) and document.get("schema") == PACK_SCHEMA:
+        return _parse_pack(document)
+    if isinstance(document, dict) and "tcb_info" in document:
+        return _parse_quote_collateral_v3(document)
+    raise CollateralError(
+        "this is neither a collateral pack nor QuoteCollateralV3 JSON",
+        expected=f'an object with "schema": "{PACK_SCHEMA}", or with a "tcb_info" member',
+        found=_shape(document),
+        hint="build a pack from raw Intel PCS responses with: ccverify collateral pack",
+    )
+
+
+_ENTRY_MEMBERS = {
+    "tcb-info": ({"body", "signature"}, {"issuer_chain"}),
+    "qe-identity": ({"body", "signature"}, {"issuer_chain"}),
+    "pck-crl": ({"der"}, {"issuer_chain"}),
+    "root-ca-crl": ({"der"}, set[str]()),
+    "pck-chain": ({"pem"}, set[str]()),
+}
+
+
+def _parse_pack(document: dict[str, Any]) -> CollateralPack:
+    entries = document.get("artefacts")
+    if set(document) != {"schema", "artefacts"} or not isinstance(entries, list):
+        raise CollateralError(
+            "collateral pack has other members than it should",
+            expected="schema, artefacts (a list)",
+            found=", ".join(sorted(map(str, document)))[:200],
+        )
+    if len(entries) > MAX_ARTEFACTS:
+        raise CollateralError("collateral pack has too many artefacts", found=str(len(entries)))
+    pack = CollateralPack()
+    lists: dict[str, list[Any]] = {kind: [] for kind in _ENTRY_MEMBERS}
+    for index, entry in enumerate(entries):
+        where = f"artefacts[{index}]"
+        kind = entry.get("type") if isinstance(entry, dict) else None
+        if kind not in _ENTRY_MEMBERS:
+            raise CollateralError(
+                "unknown type of artefact",
+                expected=", ".join(_ENTRY_MEMBERS),
+                found=repr(kind)[:80],
+                where=where,
+            )
+        required, optional = _ENTRY_MEMBERS[kind]
+        members = set(entry) - {"type"}
+        if not required <= members <= required | optional:
+            raise CollateralError(
+                f"{kind} has other members than it should",
+                expected=", ".join(sorted(required | optional)),
+                found=", ".join(sorted(members))[:200],
+                where=where,
+            )
+        lists[kind].append(_parse_entry(kind, entry, where))
+    return pack.merged(
+        CollateralPack(
+            tuple(lists["tcb-info"]),
+            tuple(lists["qe-identity"]),
+            tuple(lists["pck-crl"]),
+            tuple(lists["root-ca-crl"]),
+            tuple(lists["pck-chain"]),
+        )
+    )
+
+
+def _parse_entry(kind: str, entry: dict[str, Any], where: str) -> Artefact | Chain:
+    chain = _chain(entry, "issuer_chain", where) if "issuer_chain" in entry else ()
+    if kind == "pck-chain":
+        return _chain(entry, "pem", where)
+    if kind == "root-ca-crl":
+        return RootCaCrl.parse(_base64(entry, "der", where), ())
+    if kind == "pck-crl":
+        return PckCrl.parse(_base64(entry, "der", where), chain)
+    signed = SignedTcbInfo if kind == "tcb-info" else SignedQeIdentity
+    text = _text(entry, "body", where).encode("utf-8")
+    return signed.parse(text, _hex(entry, "signature", where), chain)
+
+
+def _parse_quote_collateral_v3(document: dict[str, Any]) -> CollateralPack:
+    known = {
+        "pck_crl_issuer_chain",
+        "root_ca_crl",
+        "pck_crl",
+        "tcb_info_issuer_chain",
+        "tcb_info",
+        "tcb_info_signature",
+        "qe_identity_issuer_chain",
+        "qe_identity",
+        "qe_identity_signature",
+        "pck_certificate_chain",
+    }
+    where = "QuoteCollateralV3"
+    if unknown := set(document) - known:
+        raise CollateralError(
+            "QuoteCollateralV3 has a member that is not understood",
+            found=sorted(unknown)[0][:80],
+            where=where,
+        )
+    tcb_info = SignedTcbInfo.parse(
+        _text(document, "tcb_info", where).encode("utf-8"),
+        _hex(document, "tcb_info_signature", where),
+        _chain(document, "tcb_info_issuer_chain", where),
+    )
+    qe_identity = SignedQeIdentity.parse(
+        _text(document, "qe_identity", where).encode("utf-8"),
+        _hex(document, "qe_identity_signature", where),
+        _chain(document, "qe_identity_issuer_chain", where),
+    )
+    pck_crl = PckCrl.parse(
+        _hex(document, "pck_crl", where), _chain(document, "pck_crl_issuer_chain", where)
+    )
+    root_ca_crl = RootCaCrl.parse(_hex(document, "root_ca_crl", where), ())
+    chains = (
+        (_chain(document, "pck_certificate_chain", where),)
+        if document.get("pck_certificate_chain")
+        else ()
+    )
+    return CollateralPack((tcb_info,), (qe_identity,), (pck_crl,), (root_ca_crl,), chains)
+
+
+def _pem(chain: Chain) -> str:
+    blocks = []
+    for certificate in chain:
+        text = base64.b64encode(certificate.der).decode("ascii")
+        lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+        blocks.append(f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+    return "".join(blocks)
+
+
+def _chain(entry: dict[str, Any], key: str, where: str) -> Chain:
+    return parse_pem_chain(_text(entry, key, where).encode("utf-8"), CollateralError)
+
+
+def _text(entry: dict[str, Any], key: str, where: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str):
+        raise CollateralError(
+            f"member {key} is missing or not a string",
+            expected="a string",
+            found=_shape(value),
+            where=f"{where}.{key}",
+        )
+    return value
+
+
+def _hex(entry: dict[str, Any], key: str, where: str) -> bytes:
+    try:
+        return bytes.fromhex(_text(entry, key, where))
+    except ValueError:
+        raise CollateralError(f"member {key} is not hex", where=f"{where}.{key}") from None
+
+
+def _base64(entry: dict[str, Any], key: str, where: str) -> bytes:
+    try:
+        return base64.b64decode(_text(entry, key, where), validate=True)
+    except (binascii.Error, ValueError):
+        raise CollateralError(f"member {key} is not base64", where=f"{where}.{key}") from None
+
+
+def _shape(value: object) -> str:
+    if isinstance(value, dict):
+        return "an object with " + (", ".join(sorted(map(str, value)))[:160] or "no members")
+    return {list: "a list", str: "a string", type(None): "nothing"}.get(
+        type(value), type(value).__name__
+    )

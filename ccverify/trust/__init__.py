@@ -1,0 +1,1 @@
+"""Whom the verifier believes: pinned roots, certificate chains, signatures."""

@@ -1,0 +1,362 @@
+"""Certificates and CRLs (RFC 5280), reduced to what chain checking needs.
+
+Parsing is `cryptography`'s; the rules are ours, because vendor attestation chains are not
+web PKI: no host names, no extended key usage, fixed depth, one pinned root.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, lru_cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID
+
+from ccverify.errors import CcverifyError, EvidenceError
+from ccverify.trust.der import INTEGER, PRINTABLE_STRING, UTF8_STRING, read_tlv
+from ccverify.trust.signatures import EcPublicKey, SignatureMemory
+
+__all__ = [
+    "MAX_CERTIFICATE_BYTES",
+    "MAX_CRL_BYTES",
+    "Certificate",
+    "Crl",
+    "issue_problem",
+    "parse_certificate",
+    "parse_crl",
+    "parse_pem_chain",
+    "validity_problem",
+]
+
+MAX_CERTIFICATE_BYTES = 16 * 1024
+MAX_CRL_BYTES = 4 * 1024 * 1024
+MAX_CHAIN_CERTIFICATES = 8
+
+_SIGNATURE_CURVES = {"1.2.840.10045.4.3.2": "P-256", "1.2.840.10045.4.3.3": "P-384"}
+"""ecdsa-with-SHA256 and -SHA384 → the curve that our formats pair with that digest."""
+
+_COMMON_NAME_OID = bytes.fromhex("0603550403")
+_UNDERSTOOD_CRITICAL = {"2.5.29.15", "2.5.29.19"}  # keyUsage, basicConstraints
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """One X.509 certificate: the values a chain check reads, and the exact bytes signed."""
+
+    der: bytes
+    tbs: bytes
+    signature: bytes
+    signature_oid: str
+    serial: int
+    subject: bytes
+    """DER of the subject name; names are compared as bytes, never as text."""
+    issuer: bytes
+    not_before: datetime
+    not_after: datetime
+    public_key: EcPublicKey
+    is_ca: bool
+    path_length: int | None
+    signs_certificates: bool
+    signs_crls: bool
+    signs_data: bool
+    subject_key_id: bytes | None
+    authority_key_id: bytes | None
+    private_extensions: Mapping[str, bytes]
+    """Dotted OID → DER value of the extensions `cryptography` has no type for."""
+    unknown_critical: tuple[str, ...]
+
+    @cached_property
+    def subject_text(self) -> str:
+        """The subject in RFC 4514 form, for people."""
+        return x509.load_der_x509_certificate(self.der).subject.rfc4514_string()
+
+    def has_common_name(self, name: str) -> bool:
+        """Whether the subject has exactly one common name, and it is `name`."""
+        value = name.encode("ascii")
+        return self.subject.count(_COMMON_NAME_OID) == 1 and any(
+            _COMMON_NAME_OID + bytes((tag, len(value))) + value in self.subject
+            for tag in (UTF8_STRING, PRINTABLE_STRING)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Certificate) and self.der == other.der
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+
+@dataclass(frozen=True, eq=False)
+class Crl:
+    """One certificate revocation list (RFC 5280 §5)."""
+
+    der: bytes
+    tbs: bytes
+    signature: bytes
+    signature_oid: str
+    issuer: bytes
+    this_update: datetime
+    next_update: datetime | None
+    number: int | None
+    authority_key_id: bytes | None
+    unknown_critical: tuple[str, ...]
+    entries: int
+    _handle: x509.CertificateRevocationList = field(repr=False)
+
+    @cached_property
+    def issuer_text(self) -> str:
+        """The issuer in RFC 4514 form, for people."""
+        return self._handle.issuer.rfc4514_string()
+
+    def lists(self, serial: int) -> bool:
+        """Whether the serial number is listed, for whatever reason: a hold counts as revoked."""
+        return self._handle.get_revoked_certificate_by_serial_number(serial) is not None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Crl) and self.der == other.der
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+
+def parse_certificate(der: bytes, error: type[CcverifyError] = EvidenceError) -> Certificate:
+    """Parse one DER certificate.
+
+    Raises:
+        error: over `MAX_CERTIFICATE_BYTES`, not DER, not an EC key on P-256 or P-384, or an
+            extension is malformed.
+    """
+    try:
+        return _parse_certificate(bytes(der))
+    except CcverifyError as problem:
+        raise error(problem.message, found=problem.found) from None
+    except Exception as problem:
+        # `cryptography` raises several unrelated types on malformed input (ValueError,
+        # UnsupportedAlgorithm, x509.InvalidVersion, DuplicateExtension, TypeError).
+        raise error(f"certificate does not parse: {problem}") from None
+
+
+# A pure function of the bytes: remembering it remembers no decision.
+@lru_cache(maxsize=512)
+def _parse_certificate(der: bytes) -> Certificate:
+    if len(der) > MAX_CERTIFICATE_BYTES:
+        raise EvidenceError("certificate is too large", found=f"{len(der)} bytes")
+    certificate = x509.load_der_x509_certificate(der)
+    if certificate.version is not x509.Version.v3:
+        raise EvidenceError("certificate is not X.509 v3")
+    tbs = _signed_part(der)
+    issuer, subject = _names(tbs)
+    usage: x509.KeyUsage | None = None
+    constraints = x509.BasicConstraints(ca=False, path_length=None)
+    key_ids: dict[str, bytes | None] = {}
+    private: dict[str, bytes] = {}
+    unknown_critical = []
+    for extension in certificate.extensions:
+        value = extension.value
+        oid = extension.oid.dotted_string
+        if extension.critical and oid not in _UNDERSTOOD_CRITICAL:
+            unknown_critical.append(oid)
+        if isinstance(value, x509.KeyUsage):
+            usage = value
+        elif isinstance(value, x509.BasicConstraints):
+            constraints = value
+        elif isinstance(value, x509.SubjectKeyIdentifier):
+            key_ids["subject"] = value.digest
+        elif isinstance(value, x509.AuthorityKeyIdentifier):
+            key_ids["authority"] = value.key_identifier
+        elif isinstance(value, x509.UnrecognizedExtension):
+            private[oid] = value.value
+    return Certificate(
+        der=der,
+        tbs=tbs,
+        signature=certificate.signature,
+        signature_oid=certificate.signature_algorithm_oid.dotted_string,
+        serial=certificate.serial_number,
+        subject=subject,
+        issuer=issuer,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        public_key=_ec_key(certificate.public_key()),
+        is_ca=constraints.ca,
+        path_length=constraints.path_length,
+        signs_certificates=usage is not None and usage.key_cert_sign,
+        signs_crls=usage is not None and usage.crl_sign,
+        signs_data=usage is not None and usage.digital_signature,
+        subject_key_id=key_ids.get("subject"),
+        authority_key_id=key_ids.get("authority"),
+        private_extensions=private,
+        unknown_critical=tuple(unknown_critical),
+    )
+
+
+def _signed_part(der: bytes) -> bytes:
+    """The first element of a certificate or CRL, exactly as it is encoded."""
+    content = _body(der)
+    return content[: read_tlv(content, 0, EvidenceError).end]
+
+
+def _names(tbs: bytes) -> tuple[bytes, bytes]:
+    """Issuer and subject of a v3 certificate, as the bytes that are signed."""
+    fields = _body(tbs)
+    at = [0]
+    for _ in range(6):  # version, serialNumber, signature, issuer, validity, subject
+        at.append(read_tlv(fields, at[-1], EvidenceError).end)
+    return fields[at[3] : at[4]], fields[at[5] : at[6]]
+
+
+def _crl_issuer(tbs: bytes) -> bytes:
+    """Issuer of a v2 CRL, as the bytes that are signed."""
+    fields = _body(tbs)
+    version = read_tlv(fields, 0, EvidenceError)
+    if (version.tag, version.value) != (INTEGER, b"\x01"):
+        raise EvidenceError("CRL is not X.509 v2")
+    start = read_tlv(fields, version.end, EvidenceError).end
+    return fields[start : read_tlv(fields, start, EvidenceError).end]
+
+
+def _body(tbs: bytes) -> bytes:
+    return read_tlv(tbs, 0, EvidenceError).value
+
+
+def _ec_key(key: object) -> EcPublicKey:
+    curves = {"secp256r1": "P-256", "secp384r1": "P-384"}
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in curves:
+        raise EvidenceError("certificate key is not EC P-256 or P-384")
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    return EcPublicKey(curves[key.curve.name], point)
+
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
+
+
+def parse_pem_chain(
+    pem: bytes, error: type[CcverifyError] = EvidenceError
+) -> tuple[Certificate, ...]:
+    """Parse concatenated PEM certificates (RFC 7468), in the order given.
+
+    One trailing NUL, which Intel's quoting library appends, is accepted.
+
+    Raises:
+        error: nothing but certificates is allowed; at most `MAX_CHAIN_CERTIFICATES`.
+    """
+    try:
+        return _parse_pem_chain(bytes(pem))
+    except EvidenceError as problem:
+        raise error(
+            problem.message, expected=problem.expected, found=problem.found, where=problem.where
+        ) from None
+
+
+@lru_cache(maxsize=256)
+def _parse_pem_chain(pem: bytes) -> tuple[Certificate, ...]:
+    if len(pem) > MAX_CHAIN_CERTIFICATES * 2 * MAX_CERTIFICATE_BYTES:
+        raise EvidenceError("PEM chain is too large", found=f"{len(pem)} bytes")
+    text = pem[:-1] if pem.endswith(b"\0") else pem
+    certificates: list[Certificate] = []
+    at = len(text) - len(text.lstrip())
+    while at < len(text):
+        match = _PEM.match(text, at)
+        if match is None:
+            raise EvidenceError("PEM chain holds something else", where=f"PEM byte {at}")
+        if len(certificates) == MAX_CHAIN_CERTIFICATES:
+            raise EvidenceError(
+                "PEM chain is too long", expected=f"at most {MAX_CHAIN_CERTIFICATES}"
+            )
+        try:
+            der = base64.b64decode(b"".join(match[1].split()), validate=True)
+        except binascii.Error as problem:
+            raise EvidenceError(f"PEM base64: {problem}", where=f"PEM byte {at}") from None
+        certificates.append(parse_certificate(der))
+        at = match.end()
+    if not certificates:
+        raise EvidenceError("PEM chain is empty", expected="-----BEGIN CERTIFICATE-----")
+    return tuple(certificates)
+
+
+def parse_crl(der: bytes, error: type[CcverifyError] = EvidenceError) -> Crl:
+    """Parse one DER certificate revocation list.
+
+    Raises:
+        error: over `MAX_CRL_BYTES`, not DER, or an extension is malformed.
+    """
+    if len(der) > MAX_CRL_BYTES:
+        raise error("CRL is too large", found=f"{len(der)} bytes")
+    try:
+        return _parse_crl(bytes(der))
+    except CcverifyError as problem:
+        raise error(problem.message, found=problem.found) from None
+    except Exception as problem:  # as in parse_certificate
+        raise error(f"CRL does not parse: {problem}") from None
+
+
+@lru_cache(maxsize=64)
+def _parse_crl(der: bytes) -> Crl:
+    crl = x509.load_der_x509_crl(der)
+    tbs = _signed_part(der)
+    number: int | None = None
+    authority: bytes | None = None
+    unknown_critical = []
+    for extension in crl.extensions:
+        if extension.critical or extension.oid == ExtensionOID.DELTA_CRL_INDICATOR:
+            unknown_critical.append(extension.oid.dotted_string)
+        if isinstance(extension.value, x509.CRLNumber):
+            number = extension.value.crl_number
+        elif isinstance(extension.value, x509.AuthorityKeyIdentifier):
+            authority = extension.value.key_identifier
+    return Crl(
+        der=der,
+        tbs=tbs,
+        signature=crl.signature,
+        signature_oid=crl.signature_algorithm_oid.dotted_string,
+        issuer=_crl_issuer(tbs),
+        this_update=crl.last_update_utc,
+        next_update=crl.next_update_utc,
+        number=number,
+        authority_key_id=authority,
+        unknown_critical=tuple(unknown_critical),
+        entries=len(crl),
+        _handle=crl,
+    )
+
+
+def issue_problem(
+    child: Certificate | Crl,
+    issuer_name: bytes,
+    issuer_key: EcPublicKey,
+    issuer_key_id: bytes | None,
+    memory: SignatureMemory,
+) -> str | None:
+    """Say why `child` was not issued under the given name and key; None if it was.
+
+    Compares names as DER bytes, the key identifier where both sides carry one, requires the
+    digest that belongs to the issuer's curve, refuses critical extensions that nobody here
+    understands, and verifies the signature.
+    """
+    if child.issuer != issuer_name:
+        return "its issuer name is not the issuer's subject name"
+    if child.unknown_critical:
+        return f"it has a critical extension that is not understood: {child.unknown_critical[0]}"
+    if None not in (child.authority_key_id, issuer_key_id) and (
+        child.authority_key_id != issuer_key_id
+    ):
+        return "its authority key identifier names another key"
+    if _SIGNATURE_CURVES.get(child.signature_oid) != issuer_key.curve:
+        return f"its signature algorithm {child.signature_oid} does not fit {issuer_key.curve}"
+    if not memory.verify_der(issuer_key, child.signature, child.tbs):
+        return "its signature does not verify under the issuer's key"
+    return None
+
+
+def validity_problem(certificate: Certificate, now: datetime) -> str | None:
+    """Say why `now` lies outside the certificate's validity period; None if inside."""
+    if now < certificate.not_before:
+        return f"{certificate.subject_text} is valid only from {certificate.not_before:%FT%TZ}"
+    if now > certificate.not_after:
+        return f"{certificate.subject_text} expired on {certificate.not_after:%FT%TZ}"
+    return None

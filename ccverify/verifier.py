@@ -1,0 +1,253 @@
+"""The whole chain for one machine: parse, verify, appraise, judge, conclude.
+
+`check` is a pure function.  Time, nonce, trust store and collateral are arguments; nothing is
+read from the environment, and the same arguments give the same verdict, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ccverify.checks import Category, find_check
+from ccverify.errors import EvidenceError, UsageError
+from ccverify.findings import Assurance, Finding, FindingList, State
+from ccverify.policy.judge import MIN_NONCE_BYTES, Binding, judge_tdx
+from ccverify.policy.judge_eventlog import judge_event_log
+from ccverify.policy.model import Policy
+from ccverify.results.verdict import EXIT_NOTHING, Conclusion, Verdict, conclude
+from ccverify.tdx.claims import TdxClaims, collect_tdx_claims
+from ccverify.tdx.collateral import Collateral, CollateralPack
+from ccverify.tdx.quote import Quote, decode_quote_text, parse_quote
+from ccverify.tdx.verify import TdxVerification, verify_quote
+from ccverify.trust.store import TrustKind, TrustStore
+
+__all__ = ["Evidence", "check"]
+
+_IMAGE_CHECKS = frozenset({"TDX-MRTD", "TDX-RTMR0", "TDX-RTMR1", "TDX-RTMR2"})
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an attester sends.
+
+    Attributes:
+        quote: a TDX quote: raw, hex or base64.
+        event_log: the CCEL or dstack log of the same boot, if there is one.
+    """
+
+    quote: bytes
+    event_log: bytes | None = None
+
+
+def check(
+    evidence: Evidence | bytes,
+    *,
+    policy: Policy,
+    now: datetime,
+    nonce: bytes | None,
+    collateral: CollateralPack,
+    trust: TrustStore,
+    report_data: bytes | None = None,
+    what_if: CollateralPack | None = None,
+) -> Verdict:
+    """Judge evidence by a policy.
+
+    Bad evidence and bad collateral never raise: they end in findings.
+
+    Args:
+        evidence: what the attester sent; plain bytes are a TDX quote.
+        policy: the tenant's expectations.
+        now: evaluation time, timezone-aware.
+        nonce: the relying party's nonce, 16 to 64 bytes, expected at the start of REPORTDATA
+            with zeros after it; None leaves freshness unchecked.
+        collateral: what Intel published; may be empty.
+        trust: trust anchors, usually `TrustStore.production()`.
+        report_data: all 64 bytes of REPORTDATA, instead of a nonce.
+        what_if: other collateral, such as Intel's next TCB set: its TCB status is reported
+            beside the verdict and never changes it.
+
+    Raises:
+        UsageError: an argument is impossible (naive time, nonce of a wrong length, ...).
+    """
+    binding = _binding(nonce, report_data)
+    if now.tzinfo is None:
+        raise UsageError("evaluation time has no time zone", found=str(now), hint="use UTC")
+    if isinstance(evidence, bytes | bytearray | memoryview):
+        evidence = Evidence(bytes(evidence))
+    findings = FindingList()
+    _report_trust(findings, trust)
+    inputs = _inputs(evidence, binding, collateral, trust)
+    outline = (now, trust.kind is TrustKind.SIMULATED, policy, inputs)
+    if not evidence.quote:
+        return _verdict(findings, None, *outline, exit_code=EXIT_NOTHING)
+    try:
+        quote = parse_quote(decode_quote_text(evidence.quote))
+    except EvidenceError as problem:
+        expected = problem.expected or "one TDX quote"
+        found = f"{problem.message}: {problem.found}" if problem.found else problem.message
+        findings.failed("TDX-QUOTE-FORMAT", expected, found, problem.where)
+        return _verdict(findings, None, *outline)
+    _report_format(findings, quote)
+    verification = verify_quote(quote, collateral, trust, now)
+    inputs["collateral"]["used"] = _used(verification.collateral)
+    inputs["quote"] = {"sha384": quote.digest, "signed_bytes": len(quote.signed_range)}
+    authentic = _authentic(verification.findings)
+    level = Assurance.HARDWARE if authentic else Assurance.NONE
+    _add_verified(findings, verification, policy)
+    image = FindingList()
+    for finding in judge_tdx(policy.tdx, verification, binding, now, level):
+        findings.add(finding)
+        if finding.code in _IMAGE_CHECKS:
+            image.add(finding)
+    log = judge_event_log(
+        policy.tdx.event_log,
+        evidence.event_log,
+        quote.report.rtmrs,
+        authentic=authentic,
+        image_expected=all(finding.state is State.PASS for finding in image),
+    )
+    for finding in log.findings:
+        findings.add(finding)
+    claims = collect_tdx_claims(verification, level, log.identity, log.assurance)
+    if what_if is not None:
+        claims = _with_what_if(claims, quote, what_if, trust, now)
+    return _verdict(findings, claims, *outline)
+
+
+def _binding(nonce: bytes | None, report_data: bytes | None) -> Binding:
+    if nonce is not None and report_data is not None:
+        raise UsageError("give a nonce or report data, not both")
+    if nonce is not None and not MIN_NONCE_BYTES <= len(nonce) <= 64:
+        raise UsageError(
+            "nonce has the wrong length",
+            expected=f"{MIN_NONCE_BYTES} to 64 bytes",
+            found=f"{len(nonce)} bytes",
+        )
+    if report_data is not None and len(report_data) != 64:
+        raise UsageError(
+            "report data has the wrong length", expected="64 bytes", found=f"{len(report_data)}"
+        )
+    return Binding(nonce, report_data)
+
+
+def _report_trust(findings: FindingList, trust: TrustStore) -> None:
+    if trust.kind is TrustKind.INSECURE:
+        findings.failed("TRUST-ROOTS", "the pinned roots of the vendors", trust.intel_root.label)
+    else:
+        assurance = Assurance.HARDWARE if trust.kind is TrustKind.PRODUCTION else Assurance.ASSERTED
+        findings.passed(
+            "TRUST-ROOTS", f"{trust.kind.value}: {trust.intel_root.label}", assurance=assurance
+        )
+
+
+def _report_format(findings: FindingList, quote: Quote) -> None:
+    found = f"version {quote.header.version}, {quote.report.body_type.name} body"
+    if quote.padding:
+        found += f", {quote.padding} bytes of zero padding"
+    findings.passed("TDX-QUOTE-FORMAT", found, assurance=Assurance.NONE)
+
+
+def _add_verified(findings: FindingList, verification: TdxVerification, policy: Policy) -> None:
+    for finding in verification.findings:
+        if (
+            finding.code == "TDX-COLLATERAL-FIELDS"
+            and finding.state is State.FAIL
+            and policy.tdx.collateral.allow_unknown_fields
+        ):
+            reason = f"the policy allows unknown members: {finding.found}"
+            finding = replace(finding, state=State.NOT_APPLICABLE, expected=None, found=reason)
+        findings.add(finding)
+
+
+def _authentic(findings: tuple[Finding, ...]) -> bool:
+    """Whether every check on which genuineness rests has passed."""
+    for finding in findings:
+        entry = find_check(finding.code)
+        if finding.state is not State.PASS and (
+            entry is None or entry.category is Category.AUTHENTICITY
+        ):
+            return False
+    return True
+
+
+def _verdict(
+    findings: FindingList,
+    claims: TdxClaims | None,
+    now: datetime,
+    simulated: bool,
+    policy: Policy,
+    inputs: dict[str, Any],
+    *,
+    exit_code: int | None = None,
+) -> Verdict:
+    listed, conclusion, code = conclude(findings)
+    if exit_code is not None:
+        conclusion, code = Conclusion.INCOMPLETE, exit_code
+    return Verdict(
+        conclusion=conclusion,
+        exit_code=code,
+        evaluated_at=now,
+        simulated=simulated,
+        findings=listed,
+        tdx=claims,
+        policy={"name": policy.name, "sha384": policy.digest},
+        inputs=inputs,
+    )
+
+
+def _inputs(
+    evidence: Evidence, binding: Binding, collateral: CollateralPack, trust: TrustStore
+) -> dict[str, Any]:
+    log = evidence.event_log
+    return {
+        "evidence": {"sha384": _sha384(evidence.quote), "bytes": len(evidence.quote)},
+        "event_log": None if log is None else {"sha384": _sha384(log), "bytes": len(log)},
+        "nonce": None if binding.nonce is None else binding.nonce.hex(),
+        "report_data": None if binding.report_data is None else binding.report_data.hex(),
+        "collateral": {"sha384": collateral.digest, "used": []},
+        "trust_store": {"kind": trust.kind.value, "sha384": trust.digest},
+    }
+
+
+def _used(collateral: Collateral) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": artefact.kind,
+            "sha384": artefact.digest,
+            "edition": artefact.edition,
+            "issued": f"{artefact.issued:%FT%TZ}",
+            "next_update": f"{artefact.next_update:%FT%TZ}" if artefact.next_update else None,
+        }
+        for artefact in collateral.artefacts
+    ]
+
+
+def _with_what_if(
+    claims: TdxClaims, quote: Quote, pack: CollateralPack, trust: TrustStore, now: datetime
+) -> TdxClaims:
+    other = verify_quote(quote, pack, trust, now)
+    tcb, info = other.tcb, other.collateral.tcb_info
+    problems = [
+        f"{finding.code}: {finding.found}"
+        for finding in other.findings
+        if finding.state in (State.FAIL, State.NOT_CHECKED) and finding.code != "TDX-TCB-RELAUNCH"
+    ]
+    answer = {
+        "collateral_sha384": pack.digest,
+        "tcb_evaluation_data_number": info.edition if info else None,
+        "tcb_status": tcb.status.value if tcb else None,
+        "advisory_ids": tcb.advisory_ids if tcb else (),
+        "tcb_shortfalls": tuple(map(str, tcb.shortfalls)) if tcb else (),
+        "problems": tuple(problems),
+    }
+    assurance = Assurance.HARDWARE if _authentic(other.findings) else Assurance.NONE
+    return TdxClaims(
+        {**claims.values, "what_if": answer}, {**claims.assurance, "what_if": assurance}
+    )
+
+
+def _sha384(data: bytes) -> str:
+    return hashlib.sha384(data).hexdigest()
