@@ -1,0 +1,77 @@
+"""A simulated confidential-computing platform, for tests, fixtures and demonstrations.
+
+**Everything here is simulated and proves nothing about any real machine.**  The keys are
+derived from public labels, so anybody can sign with them.  The simulated roots are never
+part of production trust: no pinned root of `ccverify.trust` is made here, and a verifier
+accepts this evidence only when a caller names a simulated root on purpose.
+
+The package is also a second opinion: it shares no code with ccverify's parsers and
+verifiers, so that the two cannot be wrong in the same way.  It has no clock and no source of
+randomness; the same arguments give the same bytes.
+
+    from ccverify.sim import SimPlatform
+
+    evidence = SimPlatform().evidence(version=5, body_type=3)
+    evidence.quote_bytes, evidence.collateral.to_json(), evidence.root_der
+
+Start from `SimPlatform.case()` to change anything: certificates, revocation lists, TCB info,
+QE identity, any field of the quote, event logs.  `ccverify.sim.defects` lists named defects.
+"""
+
+from __future__ import annotations
+
+from ccverify.sim.certs import CertificateSpec, CrlSpec, Extension, Name, Revoked
+from ccverify.sim.collateral import (
+    Collateral,
+    ModuleIdentity,
+    QeIdentity,
+    SignedBody,
+    SvnLevel,
+    TcbComponent,
+    TcbInfo,
+    TcbLevel,
+    sign_body,
+)
+from ccverify.sim.defaults import DEFAULT_TIME
+from ccverify.sim.eventlog import CcelEvent, DstackEvent
+from ccverify.sim.keys import DEFAULT_SEED, SimKey
+from ccverify.sim.pki import SimIssuer
+from ccverify.sim.platform import SimCase, SimEvidence, SimPlatform
+from ccverify.sim.quote import BuiltQuote, QuoteSpec
+from ccverify.sim.reports import QuoteHeader, SgxReport, TdReport10, TdReport15, TdReport15Ex
+from ccverify.sim.sgx_extension import PckConfiguration, SgxExtension
+
+__all__ = [
+    "DEFAULT_SEED",
+    "DEFAULT_TIME",
+    "BuiltQuote",
+    "CcelEvent",
+    "CertificateSpec",
+    "Collateral",
+    "CrlSpec",
+    "DstackEvent",
+    "Extension",
+    "ModuleIdentity",
+    "Name",
+    "PckConfiguration",
+    "QeIdentity",
+    "QuoteHeader",
+    "QuoteSpec",
+    "Revoked",
+    "SgxExtension",
+    "SgxReport",
+    "SignedBody",
+    "SimCase",
+    "SimEvidence",
+    "SimIssuer",
+    "SimKey",
+    "SimPlatform",
+    "SvnLevel",
+    "TcbComponent",
+    "TcbInfo",
+    "TcbLevel",
+    "TdReport10",
+    "TdReport15",
+    "TdReport15Ex",
+    "sign_body",
+]
