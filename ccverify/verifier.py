@@ -7,7 +7,7 @@ read from the environment, and the same arguments give the same verdict, byte fo
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +18,8 @@ from ccverify.policy.judge import MIN_NONCE_BYTES, Binding, judge_tdx
 from ccverify.policy.judge_eventlog import judge_event_log
 from ccverify.policy.model import Policy
 from ccverify.results.verdict import EXIT_NOTHING, Conclusion, Verdict, conclude
-from ccverify.tdx.claims import TdxClaims, collect_tdx_claims
-from ccverify.tdx.collateral import Collateral, CollateralPack
+from ccverify.tdx.claims import TdxClaims
+from ccverify.tdx.collateral import CollateralPack
 from ccverify.tdx.quote import Quote, decode_quote_text, parse_quote
 from ccverify.tdx.verify import TdxVerification, verify_quote
 from ccverify.trust.store import TrustKind, TrustStore
@@ -92,7 +92,7 @@ def check(
         return _verdict(findings, None, *outline)
     _report_format(findings, quote)
     verification = verify_quote(quote, collateral, trust, now)
-    inputs["collateral"]["used"] = _used(verification.collateral)
+    inputs["collateral"]["used"] = [a.record for a in verification.collateral.artefacts]
     inputs["quote"] = {"sha384": quote.digest, "signed_bytes": len(quote.signed_range)}
     authentic = _authentic(verification.findings)
     level = Assurance.HARDWARE if authentic else Assurance.NONE
@@ -111,9 +111,8 @@ def check(
     )
     for finding in log.findings:
         findings.add(finding)
-    claims = collect_tdx_claims(verification, level, log.identity, log.assurance)
-    if what_if is not None:
-        claims = _with_what_if(claims, quote, what_if, trust, now)
+    other = None if what_if is None else _what_if(quote, what_if, trust, now)
+    claims = TdxClaims(verification, level, log.identity, log.assurance, other)
     return _verdict(findings, claims, *outline)
 
 
@@ -158,18 +157,17 @@ def _add_verified(findings: FindingList, verification: TdxVerification, policy: 
             and policy.tdx.collateral.allow_unknown_fields
         ):
             reason = f"the policy allows unknown members: {finding.found}"
-            finding = replace(finding, state=State.NOT_APPLICABLE, expected=None, found=reason)
+            finding = finding._replace(state=State.NOT_APPLICABLE, expected=None, found=reason)
         findings.add(finding)
 
 
 def _authentic(findings: tuple[Finding, ...]) -> bool:
     """Whether every check on which genuineness rests has passed."""
     for finding in findings:
-        entry = find_check(finding.code)
-        if finding.state is not State.PASS and (
-            entry is None or entry.category is Category.AUTHENTICITY
-        ):
-            return False
+        if finding.state is not State.PASS:
+            entry = find_check(finding.code)
+            if entry is None or entry.category is Category.AUTHENTICITY:
+                return False
     return True
 
 
@@ -212,22 +210,9 @@ def _inputs(
     }
 
 
-def _used(collateral: Collateral) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": artefact.kind,
-            "sha384": artefact.digest,
-            "edition": artefact.edition,
-            "issued": f"{artefact.issued:%FT%TZ}",
-            "next_update": f"{artefact.next_update:%FT%TZ}" if artefact.next_update else None,
-        }
-        for artefact in collateral.artefacts
-    ]
-
-
-def _with_what_if(
-    claims: TdxClaims, quote: Quote, pack: CollateralPack, trust: TrustStore, now: datetime
-) -> TdxClaims:
+def _what_if(
+    quote: Quote, pack: CollateralPack, trust: TrustStore, now: datetime
+) -> tuple[dict[str, Any], Assurance]:
     other = verify_quote(quote, pack, trust, now)
     tcb, info = other.tcb, other.collateral.tcb_info
     problems = [
@@ -243,10 +228,7 @@ def _with_what_if(
         "tcb_shortfalls": tuple(map(str, tcb.shortfalls)) if tcb else (),
         "problems": tuple(problems),
     }
-    assurance = Assurance.HARDWARE if _authentic(other.findings) else Assurance.NONE
-    return TdxClaims(
-        {**claims.values, "what_if": answer}, {**claims.assurance, "what_if": assurance}
-    )
+    return answer, Assurance.HARDWARE if _authentic(other.findings) else Assurance.NONE
 
 
 def _sha384(data: bytes) -> str:

@@ -10,6 +10,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ccverify.clock_text import utc_text
 from ccverify.findings import Assurance, FindingList
 from ccverify.policy.model import ANY, MEASUREMENTS, MUST_STATE, Accepted, TcbPolicy, TdxPolicy
 from ccverify.tdx.attributes import (
@@ -95,9 +96,9 @@ def _judge_collateral(
         findings.skipped(code, "collateral is missing")
     else:
         oldest = min(aging, key=lambda artefact: artefact.issued)
-        found = f"{oldest.kind} of {oldest.issued:%FT%TZ}"
+        found = f"{oldest.kind} of {utc_text(oldest.issued)}"
         problem = None if now - oldest.issued <= timedelta(days=days) else found
-        expected = f"issued at most {days} days before {now:%FT%TZ}"
+        expected = f"issued at most {days} days before {utc_text(now)}"
         findings.ended(code, problem, expected=expected, found=found)
     code = "TDX-EVALUATION-NUMBER"
     wanted = (
@@ -181,10 +182,11 @@ def _judge_attributes(
     for attribute, code in _ATTRIBUTE_CODES:
         rule = policy.rule(attribute.key)
         bit = value >> attribute.bit & 1
-        found = f"{bit}"
-        wrong = (rule is Rule.REQUIRE and not bit) or (rule is Rule.FORBID and bit)
-        expected = "1" if rule is Rule.REQUIRE else "0"
-        _ended(findings, code, found if wrong else None, expected, found, where, assurance)
+        found = "1" if bit else "0"
+        if (rule is Rule.REQUIRE and not bit) or (rule is Rule.FORBID and bit):
+            findings.failed(code, "0" if bit else "1", found, where, assurance)
+        else:
+            findings.passed(code, found, where, assurance)
     reserved = reserved_attribute_bits(value)
     problem = f"unknown bits 0x{reserved:x}" if reserved else None
     _ended(findings, "TDX-ATTR-RESERVED", problem, "no unknown bit", "none", where, assurance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ccverify.errors import EvidenceError
 from ccverify.findings import Assurance, Finding, FindingList, State
@@ -72,7 +72,7 @@ def judge_event_log(
     identity = identity_claims(parsed)
     states = {}
     for finding in _appraise(parsed, rtmrs, rules):
-        kept = finding if authentic else replace(finding, assurance=Assurance.NONE)
+        kept = finding if authentic else finding._replace(assurance=Assurance.NONE)
         findings.add(kept)
         states[finding.code] = finding.state
     assurance = Assurance.NONE
@@ -107,7 +107,7 @@ def _appraise(
             and (finding.code == _REGISTERS[3] or not rules.claims)
         ):
             # Left unexplained on purpose: by the policy, or because a CCEL log cannot do it.
-            finding = replace(finding, state=State.NOT_APPLICABLE)
+            finding = finding._replace(state=State.NOT_APPLICABLE)
         findings.append(finding)
     return findings
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from ccverify.checks import CHECKS, Category, Check, Need, find_check
+from ccverify.clock_text import utc_text
 from ccverify.findings import Finding, State
 from ccverify.tdx.claims import TdxClaims
 
@@ -75,7 +76,7 @@ class Verdict:
             "verdict": self.conclusion.value,
             "exit_code": self.exit_code,
             "simulated": self.simulated,
-            "evaluated_at": f"{self.evaluated_at.astimezone(UTC):%FT%TZ}",
+            "evaluated_at": utc_text(self.evaluated_at),
             "policy": dict(self.policy),
             "findings": [_finding_json(finding) for finding in self.findings],
             "claims": {"tdx": self.tdx.to_json()} if self.tdx else {},
@@ -100,8 +101,8 @@ def conclude(findings: Iterable[Finding]) -> tuple[tuple[Finding, ...], Conclusi
         for code in _NEEDED
         if code not in present
     ]
-    listed.sort(key=lambda finding: _ORDER.get(finding.code, len(_ORDER)))
-    against = [finding for finding in listed if counts_against(finding)]
+    listed.sort(key=_position)
+    against = [f for f in listed if f.state is not State.PASS and counts_against(f)]
     failed = [_category(f) for f in against if f.state is State.FAIL]
     if failed:
         return tuple(listed), Conclusion.UNTRUSTED, int(min(failed))
@@ -110,6 +111,10 @@ def conclude(findings: Iterable[Finding]) -> tuple[tuple[Finding, ...], Conclusi
         code = int(Category.COLLATERAL) if missing else EXIT_INCOMPLETE
         return tuple(listed), Conclusion.INCOMPLETE, code
     return tuple(listed), Conclusion.TRUSTED, 0
+
+
+def _position(finding: Finding) -> int:
+    return _ORDER.get(finding.code, len(_ORDER))
 
 
 def counts_against(finding: Finding) -> bool:

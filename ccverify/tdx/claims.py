@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from ccverify.clock_text import utc_text
 from ccverify.findings import Assurance
 from ccverify.tdx.attributes import attribute_names, xfam_names
 from ccverify.tdx.eventlog import IdentityClaims
@@ -13,22 +15,51 @@ from ccverify.tdx.quote import BODY_FIELDS, Quote
 from ccverify.tdx.tcb import TcbEvaluation
 from ccverify.tdx.verify import TdxVerification
 
-__all__ = ["TdxClaims", "collect_tdx_claims", "quote_claims"]
+__all__ = ["TdxClaims", "quote_claims"]
 
 _RENAMED = {"tdattributes": "td_attributes"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TdxClaims:
-    """Claims about one TD.
+    """Claims about one TD, put into words only when somebody reads them.
 
     Attributes:
-        values: JSON-ready values by claim name; bytes are lower-case hex.
-        assurance: claim name → what that claim rests on.
+        verification: from `ccverify.tdx.verify.verify_quote`.
+        level: HARDWARE when every authenticity check passed, NONE otherwise.
+        identity: claims of the event log, where there is one.
+        identity_level: what the event log's claims rest on.
+        what_if: the answer under other collateral, and what that rests on.
     """
 
-    values: Mapping[str, Any]
-    assurance: Mapping[str, Assurance]
+    verification: TdxVerification
+    level: Assurance
+    identity: IdentityClaims | None = None
+    identity_level: Assurance = Assurance.NONE
+    what_if: tuple[Mapping[str, Any], Assurance] | None = None
+
+    @cached_property
+    def values(self) -> Mapping[str, Any]:
+        """JSON-ready values by claim name; bytes are lower-case hex."""
+        values = _tdx_values(self.verification)
+        if self.identity:
+            values["event_log"] = {
+                "claims": {name: _plain(value) for name, value in self.identity.values.items()},
+                "application_events": tuple(e.name for e in self.identity.application_events),
+            }
+        if self.what_if:
+            values["what_if"] = self.what_if[0]
+        return values
+
+    @cached_property
+    def assurance(self) -> Mapping[str, Assurance]:
+        """Claim name → what that claim rests on."""
+        levels = dict.fromkeys(self.values, self.level)
+        if self.identity:
+            levels["event_log"] = self.identity_level
+        if self.what_if:
+            levels["what_if"] = self.what_if[1]
+        return levels
 
     def to_json(self) -> dict[str, Any]:
         """Return values and assurances as one JSON object."""
@@ -53,20 +84,7 @@ def quote_claims(quote: Quote) -> dict[str, Any]:
     return values
 
 
-def collect_tdx_claims(
-    verification: TdxVerification,
-    assurance: Assurance,
-    identity: IdentityClaims | None = None,
-    identity_assurance: Assurance = Assurance.NONE,
-) -> TdxClaims:
-    """Gather the claims of one verified quote.
-
-    Args:
-        verification: from `ccverify.tdx.verify.verify_quote`.
-        assurance: HARDWARE when every authenticity check passed, NONE otherwise.
-        identity: claims of the event log, where there is one.
-        identity_assurance: what the event log's claims rest on.
-    """
+def _tdx_values(verification: TdxVerification) -> dict[str, Any]:
     values = quote_claims(verification.quote)
     platform, tcb = verification.platform, verification.tcb
     if platform:
@@ -86,21 +104,14 @@ def collect_tdx_claims(
     if collateral.qe_identity:
         values["qe_evaluation_data_number"] = collateral.qe_identity.edition
     values["tcb_status"] = tcb.status.value if tcb else None
-    values["tcb_date"] = f"{tcb.tcb_date:%FT%TZ}" if tcb and tcb.tcb_date else None
+    values["tcb_date"] = utc_text(tcb.tcb_date) if tcb and tcb.tcb_date else None
     values["advisory_ids"] = tcb.advisory_ids if tcb else ()
     if tcb:
         values["tcb_shortfalls"] = tuple(map(str, tcb.shortfalls))
         values["tcb_launch"] = _evaluation(tcb.launch)
         if tcb.current:
             values["tcb_current"] = _evaluation(tcb.current)
-    levels = dict.fromkeys(values, assurance)
-    if identity:
-        values["event_log"] = {
-            "claims": {name: _plain(value) for name, value in identity.values.items()},
-            "application_events": tuple(event.name for event in identity.application_events),
-        }
-        levels["event_log"] = identity_assurance
-    return TdxClaims(values, levels)
+    return values
 
 
 def _evaluation(evaluation: TcbEvaluation) -> dict[str, Any]:

@@ -15,12 +15,13 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeVar
 
+from ccverify.clock_text import utc_text
 from ccverify.errors import CollateralError
 from ccverify.strict_json import parse_json
 from ccverify.tdx.tcb_info import QeIdentity, TcbInfo, parse_qe_identity, parse_tcb_info
@@ -70,6 +71,23 @@ class Artefact:
     def digest(self) -> str:
         """SHA-384 (hex) of `body`."""
         return hashlib.sha384(self.body).hexdigest()
+
+    @cached_property
+    def window(self) -> str:
+        """The validity window, as text."""
+        end = utc_text(self.next_update) if self.next_update else "an unstated time"
+        return f"{utc_text(self.issued)} to {end}"
+
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
+        """The artefact's entry in the inputs of a verdict."""
+        return {
+            "type": self.kind,
+            "sha384": self.digest,
+            "edition": self.edition,
+            "issued": utc_text(self.issued),
+            "next_update": utc_text(self.next_update) if self.next_update else None,
+        }
 
     def current(self, now: datetime) -> bool:
         """Whether `now` lies inside the artefact's own window."""
@@ -186,18 +204,15 @@ class CollateralPack:
     @cached_property
     def digest(self) -> str:
         """SHA-384 (hex) over all artefacts; their order in the file does not matter."""
-        parts = [
-            hashlib.sha384(
-                b"".join(
-                    (artefact.kind.encode(), b"\0", bytes.fromhex(artefact.digest))
-                    + tuple(hashlib.sha384(c.der).digest() for c in artefact.issuer_chain)
-                    + (getattr(artefact, "signature", b""),)
-                )
-            ).digest()
-            for artefact in self.artefacts
-        ]
+        parts = []
+        for artefact in self.artefacts:
+            part = hashlib.sha384(artefact.kind.encode() + b"\0" + artefact.body)
+            for certificate in artefact.issuer_chain:
+                part.update(certificate.sha256)
+            part.update(getattr(artefact, "signature", b""))
+            parts.append(part.digest())
         parts += [
-            hashlib.sha384(b"pck-chain\0" + b"".join(c.der for c in chain)).digest()
+            hashlib.sha384(b"pck-chain\0" + b"".join(c.sha256 for c in chain)).digest()
             for chain in self.pck_chains
         ]
         return hashlib.sha384(b"ccverify/collateral/v1" + b"".join(sorted(parts))).hexdigest()

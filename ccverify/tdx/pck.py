@@ -20,8 +20,6 @@ from ccverify.trust.der import (
     SEQUENCE,
     Tlv,
     decode_integer,
-    decode_oid,
-    read_sequence,
     read_tlv,
 )
 from ccverify.trust.x509 import Certificate
@@ -29,6 +27,7 @@ from ccverify.trust.x509 import Certificate
 __all__ = ["SGX_EXTENSION_OID", "PckPlatform", "SgxType", "parse_pck_platform"]
 
 SGX_EXTENSION_OID = "1.2.840.113741.1.13.1"
+_OID = bytes.fromhex("2a864886f84d010d01")  # the same, as DER content octets
 
 
 class SgxType(IntEnum):
@@ -90,9 +89,9 @@ def parse_pck_platform(certificate: Certificate) -> PckPlatform:
 
 @lru_cache(maxsize=256)
 def _parse_extension(value: bytes) -> PckPlatform:
-    top = _items(_single_sequence(value), SGX_EXTENSION_OID)
-    tcb = _items(_take(top, 2, SEQUENCE), f"{SGX_EXTENSION_OID}.2")
-    configuration = _items(_take(top, 7, SEQUENCE), f"{SGX_EXTENSION_OID}.7") if 7 in top else {}
+    top = _items(_single_sequence(value), _OID)
+    tcb = _items(_take(top, 2, SEQUENCE), _OID + b"\x02")
+    configuration = _items(_take(top, 7, SEQUENCE), _OID + b"\x07") if 7 in top else {}
     sgx_type = decode_integer(_take(top, 5, ENUMERATED), EvidenceError)
     if sgx_type not in set(SgxType):
         raise EvidenceError("unknown SGX type in the PCK certificate", found=str(sgx_type))
@@ -120,39 +119,40 @@ def _parse_extension(value: bytes) -> PckPlatform:
 
 
 def _single_sequence(value: bytes) -> bytes:
-    element = read_tlv(value, 0, EvidenceError)
-    if element.tag != SEQUENCE or element.end != len(value):
+    tag, content, end = read_tlv(value, 0, EvidenceError)
+    if tag != SEQUENCE or end != len(value):
         raise EvidenceError("SGX extension is not one DER SEQUENCE", where="PCK certificate")
-    return element.value
+    return content
 
 
-def _items(value: bytes, under: str) -> dict[int, Tlv]:
-    """Read a SEQUENCE OF (OID, value) whose OIDs are one arc below `under`."""
+def _items(value: bytes, under: bytes) -> dict[int, Tlv]:
+    """Read a SEQUENCE OF (OID, value) whose OIDs are one arc, below 128, under `under`."""
     items: dict[int, Tlv] = {}
-    for pair in read_sequence(value, EvidenceError):
-        parts = read_sequence(pair.value, EvidenceError) if pair.tag == SEQUENCE else []
-        if len(parts) != 2 or parts[0].tag != OBJECT_IDENTIFIER:
-            raise EvidenceError("SGX extension item is not (OID, value)", where=under)
-        parent, _, arc = decode_oid(parts[0].value, EvidenceError).rpartition(".")
-        number = int(arc)
-        if parent != under:
-            raise EvidenceError("SGX extension item has a foreign OID", found=f"{parent}.{arc}")
-        if number in items:
-            raise EvidenceError("SGX extension item appears twice", found=f"{parent}.{arc}")
-        items[number] = parts[1]
+    at = 0
+    while at < len(value):
+        tag, pair, at = read_tlv(value, at, EvidenceError)
+        oid_tag, oid, middle = read_tlv(pair, 0, EvidenceError)
+        element = read_tlv(pair, middle, EvidenceError)
+        if tag != SEQUENCE or oid_tag != OBJECT_IDENTIFIER or element[2] != len(pair):
+            raise EvidenceError("SGX extension item is not (OID, value)", where="PCK certificate")
+        if oid[:-1] != under or oid[-1] >= 0x80:
+            raise EvidenceError("SGX extension item has a foreign OID", found=oid.hex())
+        if oid[-1] in items:
+            raise EvidenceError("SGX extension item appears twice", found=oid.hex())
+        items[oid[-1]] = element
     return items
 
 
 def _take(items: dict[int, Tlv], arc: int, tag: int) -> bytes:
     element = items.pop(arc, None)
-    if element is None or element.tag != tag:
+    if element is None or element[0] != tag:
         raise EvidenceError(
             "SGX extension field is missing or of the wrong type",
             expected=f"item .{arc} with DER tag 0x{tag:02x}",
-            found="nothing" if element is None else f"tag 0x{element.tag:02x}",
+            found="nothing" if element is None else f"tag 0x{element[0]:02x}",
             where="PCK certificate",
         )
-    return element.value
+    return element[1]
 
 
 def _octets(items: dict[int, Tlv], arc: int, size: int) -> bytes:

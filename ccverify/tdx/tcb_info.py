@@ -364,21 +364,27 @@ class _Reader:
         value = self._take(key)
         if not isinstance(value, list) or len(value) != _COMPONENTS:
             raise self._wrong(key, f"exactly {_COMPONENTS} components", value)
-        svns, labels = [], []
-        for index, item in enumerate(value):
-            svn = item.get("svn") if isinstance(item, dict) else None
-            if type(svn) is not int or not 0 <= svn <= 0xFF:
-                raise self._wrong(f"{key}[{index}].svn", "an integer from 0 to 255", svn)
-            svns.append(svn)
-            category, kind = item.get("category", ""), item.get("type", "")
-            if not isinstance(category, str) or not isinstance(kind, str):
-                raise self._wrong(f"{key}[{index}]", "category and type as strings", item)
-            labels.append(f"{category}: {kind}" if category and kind else category or kind)
-            if len(item) != 1 + ("category" in item) + ("type" in item):
-                known = ("svn", "category", "type")
-                extra = {name: item[name] for name in item if name not in known}
-                self._left.append((f"{self._path}.{key}[{index}]", extra))
-        return tuple(svns), tuple(labels)
+        if not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, "a list of objects", value)
+        svns = tuple([item.get("svn") for item in value])
+        if set(map(type, svns)) != {int} or not 0 <= min(svns) <= max(svns) <= 0xFF:
+            raise self._wrong(f"{key}[].svn", "integers from 0 to 255", svns)
+        return svns, tuple(
+            [
+                self._label(f"{key}[{index}]", item) if len(item) > 1 else ""
+                for index, item in enumerate(value)
+            ]
+        )
+
+    def _label(self, key: str, component: dict[str, Any]) -> str:
+        category, kind = component.get("category", ""), component.get("type", "")
+        if not isinstance(category, str) or not isinstance(kind, str):
+            raise self._wrong(key, "category and type as strings", component)
+        if len(component) != 1 + ("category" in component) + ("type" in component):
+            known = ("svn", "category", "type")
+            extra = {name: value for name, value in component.items() if name not in known}
+            self._left.append((f"{self._path}.{key}", extra))
+        return f"{category}: {kind}" if category and kind else category or kind
 
     def _take(self, key: str) -> Any:
         try:

@@ -131,7 +131,7 @@ def _verify_pck_chain(context: Context, quote: Quote) -> Chain:
     findings.ended(
         "TDX-PCK-VALIDITY",
         context.validity_problem(path.certificates),
-        expected=f"valid at {context.now:%FT%TZ}",
+        expected=context.at_this_time,
         found="valid",
         where=where,
     )

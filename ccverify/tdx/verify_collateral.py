@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
+from ccverify.clock_text import utc_text
 from ccverify.findings import FindingList
 from ccverify.tdx.collateral import (
     Artefact,
+    Chain,
     Collateral,
     CollateralPack,
     CrlArtefact,
@@ -60,9 +63,15 @@ class Context:
         """Why one of the certificates, or the root, is not valid at the evaluation time."""
         root = self.trust.intel_root
         if not root.not_before <= self.now <= root.not_after:
-            return f"{root.label} is valid from {root.not_before:%FT%TZ} to {root.not_after:%FT%TZ}"
+            window = f"{utc_text(root.not_before)} to {utc_text(root.not_after)}"
+            return f"{root.label} is valid from {window}"
         problems = (validity_problem(certificate, self.now) for certificate in certificates)
         return next((problem for problem in problems if problem), None)
+
+    @cached_property
+    def at_this_time(self) -> str:
+        """What is expected of everything with a validity period."""
+        return f"valid at {utc_text(self.now)}"
 
     def absent(self, what: str) -> str:
         """The reason text for collateral that is not there."""
@@ -72,25 +81,27 @@ class Context:
 
     def fresh(self, code: str, artefact: Artefact, signers: Sequence[Certificate]) -> None:
         """Report whether an artefact and its signer are valid at the evaluation time."""
-        end = f"{artefact.next_update:%FT%TZ}" if artefact.next_update else "an unstated time"
-        window = f"{artefact.issued:%FT%TZ} to {end}"
-        problem = None if artefact.current(self.now) else f"valid from {window}"
+        problem = None if artefact.current(self.now) else f"valid from {artefact.window}"
         self.findings.ended(
             code,
             problem or self.validity_problem(signers),
-            expected=f"valid at {self.now:%FT%TZ}",
-            found=window,
+            expected=self.at_this_time,
+            found=artefact.window,
             where=artefact.kind,
         )
 
 
 def signer_paths(context: Context, collateral: Collateral) -> dict[str, Path]:
     """Check the issuer chains of TCB info and QE identity, keyed by kind of artefact."""
-    return {
-        artefact.kind: context.path(artefact.issuer_chain, TCB_SIGNER)
-        for artefact in (collateral.tcb_info, collateral.qe_identity)
-        if artefact is not None
-    }
+    paths: dict[Chain, Path] = {}
+    signers = {}
+    for artefact in (collateral.tcb_info, collateral.qe_identity):
+        if artefact is not None:
+            chain = artefact.issuer_chain
+            if chain not in paths:
+                paths[chain] = context.path(chain, TCB_SIGNER)
+            signers[artefact.kind] = paths[chain]
+    return signers
 
 
 def verify_root_crl(
@@ -281,8 +292,8 @@ def verify_rollback(context: Context, collateral: Collateral) -> None:
             if _supersedes(other, chosen, context.now) and _genuine(context, other):
                 context.findings.failed(
                     code,
-                    f"edition {other.edition} of {other.issued:%FT%TZ}, which is in the pack",
-                    f"edition {chosen.edition} of {chosen.issued:%FT%TZ}",
+                    f"edition {other.edition} of {utc_text(other.issued)}, which is in the pack",
+                    f"edition {chosen.edition} of {utc_text(chosen.issued)}",
                     chosen.kind,
                 )
                 return

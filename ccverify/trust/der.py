@@ -6,11 +6,9 @@ Intel's private SGX extension.  Definite lengths and minimal length encoding onl
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ccverify.errors import CcverifyError
 
-__all__ = ["Tlv", "decode_integer", "decode_oid", "read_sequence", "read_tlv"]
+__all__ = ["Tlv", "decode_integer", "read_tlv"]
 
 BOOLEAN = 0x01
 INTEGER = 0x02
@@ -22,12 +20,8 @@ PRINTABLE_STRING = 0x13
 SEQUENCE = 0x30
 
 
-class Tlv(NamedTuple):
-    """One element: its tag byte, the content octets, and the offset just after it."""
-
-    tag: int
-    value: bytes
-    end: int
+Tlv = tuple[int, bytes, int]
+"""One element: its tag byte, the content octets, and the offset just after it."""
 
 
 def read_tlv(data: bytes, at: int, error: type[CcverifyError]) -> Tlv:
@@ -37,12 +31,12 @@ def read_tlv(data: bytes, at: int, error: type[CcverifyError]) -> Tlv:
         error: truncated, multi-byte tag, indefinite or non-minimal length.
     """
     size = len(data)
-    if at + 2 > size:
+    start = at + 2
+    if start > size:
         raise error("DER element is truncated", where=f"DER offset {at}")
     tag, length = data[at], data[at + 1]
     if tag & 0x1F == 0x1F:
         raise error("DER multi-byte tag", found=f"0x{tag:02x}", where=f"DER offset {at}")
-    start = at + 2
     if length >= 0x80:
         octets = length & 0x7F
         length = int.from_bytes(data[start : start + octets], "big")
@@ -57,35 +51,7 @@ def read_tlv(data: bytes, at: int, error: type[CcverifyError]) -> Tlv:
             found=str(size - start),
             where=f"DER offset {at}",
         )
-    return Tlv(tag, data[start:end], end)
-
-
-def read_sequence(data: bytes, error: type[CcverifyError]) -> list[Tlv]:
-    """Split the content octets of a SEQUENCE into its elements."""
-    elements = []
-    at = 0
-    while at < len(data):
-        element = read_tlv(data, at, error)
-        elements.append(element)
-        at = element.end
-    return elements
-
-
-def decode_oid(value: bytes, error: type[CcverifyError]) -> str:
-    """Return the dotted form of an OBJECT IDENTIFIER's content octets."""
-    if not value or value[-1] & 0x80:
-        raise error("DER object identifier is malformed", found=value.hex())
-    arcs: list[int] = []
-    arc = 0
-    for octet in value:
-        if (arc == 0 and octet == 0x80) or arc >> 56:
-            raise error("DER object identifier is malformed", found=value[:32].hex())
-        arc = arc << 7 | octet & 0x7F
-        if not octet & 0x80:
-            arcs.append(arc)
-            arc = 0
-    first = min(arcs[0] // 40, 2)
-    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
+    return tag, data[start:end], end
 
 
 def decode_integer(value: bytes, error: type[CcverifyError]) -> int:

@@ -7,7 +7,6 @@ they depend on the evaluation time and on collateral.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +49,7 @@ def verify_path(
     """
     path = tuple(chain)
     if path and path[-1].subject == path[-1].issuer:
-        digest = hashlib.sha256(path[-1].der).digest()
+        digest = path[-1].sha256
         path = path[:-1]
         if digest != root.certificate_sha256:
             return Path(path, f"it ends in a root that is not pinned, SHA-256 {digest.hex()}")
@@ -71,7 +70,7 @@ def verify_path(
 
 def _role_problem(certificate: Certificate, role: CertificateRole, below: int) -> str | None:
     """Say why a certificate does not fit its role; `below` certificates follow it."""
-    if not any(map(certificate.has_common_name, role.common_names)):
+    if certificate.common_name not in role.common_names:
         return f"its common name is not {' or '.join(role.common_names)}"
     if certificate.is_ca != role.is_ca:
         return "it is a CA, not an end entity" if certificate.is_ca else "it is not a CA"

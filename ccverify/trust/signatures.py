@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccverify.errors import EvidenceError
 
@@ -44,6 +45,8 @@ _CURVES = {
     ),
 }
 
+_NAMES = {parameters.curve.name: name for name, parameters in _CURVES.items()}
+
 
 @dataclass(frozen=True)
 class EcPublicKey:
@@ -55,6 +58,20 @@ class EcPublicKey:
 
     curve: str
     point: bytes
+
+    @classmethod
+    def of(cls, key: object) -> EcPublicKey:
+        """Wrap a key that `cryptography` has loaded.
+
+        Raises:
+            EvidenceError: not an EC key on P-256 or P-384.
+        """
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _NAMES:
+            raise EvidenceError("public key is not EC P-256 or P-384")
+        point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+        wrapped = cls(_NAMES[key.curve.name], point)
+        wrapped.__dict__["handle"] = key  # what the cached property would load again
+        return wrapped
 
     @cached_property
     def handle(self) -> ec.EllipticCurvePublicKey:

@@ -49,7 +49,7 @@ class TrustAnchor:
             label=certificate.subject_text,
             subject=certificate.subject,
             public_key=certificate.public_key,
-            certificate_sha256=hashlib.sha256(certificate.der).digest(),
+            certificate_sha256=certificate.sha256,
             not_before=certificate.not_before,
             not_after=certificate.not_after,
             key_id=certificate.subject_key_id,

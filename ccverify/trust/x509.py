@@ -6,8 +6,8 @@ web PKI: no host names, no extended key usage, fixed depth, one pinned root.
 
 from __future__ import annotations
 
-import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,9 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
+from ccverify.clock_text import utc_text
 from ccverify.errors import CcverifyError, EvidenceError
 from ccverify.trust.der import INTEGER, PRINTABLE_STRING, UTF8_STRING, read_tlv
 from ccverify.trust.signatures import EcPublicKey, SignatureMemory
@@ -77,13 +76,24 @@ class Certificate:
         """The subject in RFC 4514 form, for people."""
         return x509.load_der_x509_certificate(self.der).subject.rfc4514_string()
 
-    def has_common_name(self, name: str) -> bool:
-        """Whether the subject has exactly one common name, and it is `name`."""
-        value = name.encode("ascii")
-        return self.subject.count(_COMMON_NAME_OID) == 1 and any(
-            _COMMON_NAME_OID + bytes((tag, len(value))) + value in self.subject
-            for tag in (UTF8_STRING, PRINTABLE_STRING)
-        )
+    @cached_property
+    def common_name(self) -> str | None:
+        """The subject's common name; None unless there is exactly one, in ASCII."""
+        at = self.subject.find(_COMMON_NAME_OID)
+        if at < 0 or self.subject.find(_COMMON_NAME_OID, at + 1) >= 0:
+            return None
+        try:
+            tag, value, _ = read_tlv(self.subject, at + len(_COMMON_NAME_OID), EvidenceError)
+        except EvidenceError:
+            return None
+        if tag not in (UTF8_STRING, PRINTABLE_STRING) or not value.isascii():
+            return None
+        return value.decode("ascii")
+
+    @cached_property
+    def sha256(self) -> bytes:
+        """SHA-256 of the DER encoding."""
+        return hashlib.sha256(self.der).digest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Certificate) and self.der == other.der
@@ -182,7 +192,7 @@ def _parse_certificate(der: bytes) -> Certificate:
         issuer=issuer,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        public_key=_ec_key(certificate.public_key()),
+        public_key=EcPublicKey.of(certificate.public_key()),
         is_ca=constraints.ca,
         path_length=constraints.path_length,
         signs_certificates=usage is not None and usage.key_cert_sign,
@@ -198,7 +208,7 @@ def _parse_certificate(der: bytes) -> Certificate:
 def _signed_part(der: bytes) -> bytes:
     """The first element of a certificate or CRL, exactly as it is encoded."""
     content = _body(der)
-    return content[: read_tlv(content, 0, EvidenceError).end]
+    return content[: read_tlv(content, 0, EvidenceError)[2]]
 
 
 def _names(tbs: bytes) -> tuple[bytes, bytes]:
@@ -206,30 +216,22 @@ def _names(tbs: bytes) -> tuple[bytes, bytes]:
     fields = _body(tbs)
     at = [0]
     for _ in range(6):  # version, serialNumber, signature, issuer, validity, subject
-        at.append(read_tlv(fields, at[-1], EvidenceError).end)
+        at.append(read_tlv(fields, at[-1], EvidenceError)[2])
     return fields[at[3] : at[4]], fields[at[5] : at[6]]
 
 
 def _crl_issuer(tbs: bytes) -> bytes:
     """Issuer of a v2 CRL, as the bytes that are signed."""
     fields = _body(tbs)
-    version = read_tlv(fields, 0, EvidenceError)
-    if (version.tag, version.value) != (INTEGER, b"\x01"):
+    tag, version, end = read_tlv(fields, 0, EvidenceError)
+    if (tag, version) != (INTEGER, b"\x01"):
         raise EvidenceError("CRL is not X.509 v2")
-    start = read_tlv(fields, version.end, EvidenceError).end
-    return fields[start : read_tlv(fields, start, EvidenceError).end]
+    start = read_tlv(fields, end, EvidenceError)[2]
+    return fields[start : read_tlv(fields, start, EvidenceError)[2]]
 
 
 def _body(tbs: bytes) -> bytes:
-    return read_tlv(tbs, 0, EvidenceError).value
-
-
-def _ec_key(key: object) -> EcPublicKey:
-    curves = {"secp256r1": "P-256", "secp384r1": "P-384"}
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in curves:
-        raise EvidenceError("certificate key is not EC P-256 or P-384")
-    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
-    return EcPublicKey(curves[key.curve.name], point)
+    return read_tlv(tbs, 0, EvidenceError)[1]
 
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
@@ -269,7 +271,7 @@ def _parse_pem_chain(pem: bytes) -> tuple[Certificate, ...]:
                 "PEM chain is too long", expected=f"at most {MAX_CHAIN_CERTIFICATES}"
             )
         try:
-            der = base64.b64decode(b"".join(match[1].split()), validate=True)
+            der = binascii.a2b_base64(match[1].translate(None, b" \t\r\n"), strict_mode=True)
         except binascii.Error as problem:
             raise EvidenceError(f"PEM base64: {problem}", where=f"PEM byte {at}") from None
         certificates.append(parse_certificate(der))
@@ -356,7 +358,7 @@ def issue_problem(
 def validity_problem(certificate: Certificate, now: datetime) -> str | None:
     """Say why `now` lies outside the certificate's validity period; None if inside."""
     if now < certificate.not_before:
-        return f"{certificate.subject_text} is valid only from {certificate.not_before:%FT%TZ}"
+        return f"{certificate.subject_text} is valid only from {utc_text(certificate.not_before)}"
     if now > certificate.not_after:
-        return f"{certificate.subject_text} expired on {certificate.not_after:%FT%TZ}"
+        return f"{certificate.subject_text} expired on {utc_text(certificate.not_after)}"
     return None
