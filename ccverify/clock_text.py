@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["utc_text"]
+__all__ = ["date_text", "utc_text"]
 
 
 def utc_text(moment: datetime) -> str:
@@ -12,3 +12,8 @@ def utc_text(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="seconds")[:19] + "Z"
+
+
+def date_text(moment: datetime) -> str:
+    """Return a time's date as ``2026-01-31``."""
+    return moment.isoformat()[:10]

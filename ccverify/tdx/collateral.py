@@ -15,7 +15,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -226,9 +226,9 @@ class CollateralPack:
             now: evaluation time.
         """
         return Collateral(
-            tcb_info=_newest((i for i in self.tcb_infos if i.value.fmspc == fmspc), now),
+            tcb_info=_newest([i for i in self.tcb_infos if i.value.fmspc == fmspc], now),
             qe_identity=_newest(self.qe_identities, now),
-            pck_crl=_newest((c for c in self.pck_crls if c.crl.issuer == pck_issuer), now),
+            pck_crl=_newest([c for c in self.pck_crls if c.crl.issuer == pck_issuer], now),
             root_ca_crl=_newest(self.root_ca_crls, now),
         )
 
@@ -243,7 +243,9 @@ class CollateralPack:
         )
 
 
-def _newest(candidates: Iterable[_A], now: datetime) -> _A | None:
+def _newest(candidates: Sequence[_A], now: datetime) -> _A | None:
+    if len(candidates) == 1:
+        return candidates[0]
     return max(
         candidates,
         key=lambda artefact: (artefact.current(now), artefact.edition, artefact.issued),

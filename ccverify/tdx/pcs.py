@@ -168,7 +168,7 @@ def parse_issuer_chain(value: str | bytes) -> Chain:
     Raises:
         CollateralError: not a chain of PEM certificates, signer first.
     """
-    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else bytes(value)
     if len(data) > _MAX_CHAIN_TEXT:
         raise CollateralError(
             "issuer chain is too large",
@@ -264,7 +264,7 @@ def decode_crl(data: bytes) -> bytes:
             "CRL is too large", expected=f"at most {_MAX_CRL_TEXT} bytes", found=f"{len(data)}"
         )
     data = bytes(data)
-    # First DER, because 0x30 is also the digit 0 in ASCII: "3082..." in hex begins with 0x33.
+    # DER first: a SEQUENCE (0x30) of more than 127 bytes, which no text begins with.
     if data[:1] == b"\x30" and data[1:2] >= b"\x80":
         return data
     if match := _PEM_CRL.fullmatch(data):
@@ -272,10 +272,9 @@ def decode_crl(data: bytes) -> bytes:
             return base64.b64decode(b"".join(match[1].split()), validate=True)
         except binascii.Error as problem:
             raise CollateralError(f"CRL in PEM: {problem}") from None
-    text = data.strip().strip(b'"')
-    if text and _HEX.fullmatch(text):
+    if _HEX.fullmatch(data):
         try:
-            return binascii.unhexlify(b"".join(text.split()))
+            return binascii.unhexlify(b"".join(data.split()))
         except binascii.Error:
             pass
     raise CollateralError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import ge
 
+from ccverify.clock_text import date_text
 from ccverify.tdx.pck import PckPlatform
 from ccverify.tdx.tcb_info import (
     IsvTcbLevel,
@@ -91,7 +92,7 @@ class Shortfall:
     def __str__(self) -> str:
         return (
             f"{self.component} is {self.have}, {self.need - self.have} short of {self.need} "
-            f"({self.level_status.value} level of {self.level_date:%Y-%m-%d})"
+            f"({self.level_status.value} level of {date_text(self.level_date)})"
         )
 
 

@@ -369,12 +369,7 @@ class _Reader:
         svns = tuple([item.get("svn") for item in value])
         if set(map(type, svns)) != {int} or not 0 <= min(svns) <= max(svns) <= 0xFF:
             raise self._wrong(f"{key}[].svn", "integers from 0 to 255", svns)
-        return svns, tuple(
-            [
-                self._label(f"{key}[{index}]", item) if len(item) > 1 else ""
-                for index, item in enumerate(value)
-            ]
-        )
+        return svns, tuple([self._label(key, item) if len(item) > 1 else "" for item in value])
 
     def _label(self, key: str, component: dict[str, Any]) -> str:
         category, kind = component.get("category", ""), component.get("type", "")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ccverify.clock_text import date_text
 from ccverify.errors import EvidenceError
 from ccverify.findings import Finding, FindingList
 from ccverify.tdx.collateral import Collateral, CollateralPack
@@ -318,7 +319,7 @@ def _report_platform_level(context: Context, launch: TcbEvaluation) -> None:
         "TDX-TCB-LEVEL",
         problem,
         expected="at least the lowest TCB level Intel publishes",
-        found=f"{level.status.value} level of {level.tcb_date:%Y-%m-%d}" if level else "",
+        found=f"{level.status.value} level of {date_text(level.tcb_date)}" if level else "",
         where="PCK certificate TCB, TEE_TCB_SVN",
     )
 
@@ -326,7 +327,7 @@ def _report_platform_level(context: Context, launch: TcbEvaluation) -> None:
 def _report_isv_level(
     context: Context, code: str, level: IsvTcbLevel | None, isvsvn: int, where: str
 ) -> None:
-    name = f"{level.status.value} level of {level.tcb_date:%Y-%m-%d}" if level else "below all"
+    name = f"{level.status.value} level of {date_text(level.tcb_date)}" if level else "below all"
     found = f"ISVSVN {isvsvn}: {name}"
     usable = level is not None and level.status is not TcbStatus.REVOKED
     context.findings.ended(

@@ -172,7 +172,8 @@ def verify_pck_crl(
 
 
 def _pck_crl_problem(context: Context, crl: PckCrl, issuer: Certificate) -> str | None:
-    if crl.issuer_chain:
+    # The issuer is already known to be genuine; a chain that brings another is checked too.
+    if crl.issuer_chain and crl.issuer_chain[0] != issuer:
         path = context.path(crl.issuer_chain, PCK_CA)
         if path.problem:
             return path.problem
@@ -287,9 +288,19 @@ def verify_rollback(context: Context, collateral: Collateral) -> None:
     if not collateral.artefacts:
         context.findings.skipped(code, context.absent("artefact of this platform"))
         return
-    for chosen in collateral.artefacts:
-        for other in context.pack.artefacts:
-            if _supersedes(other, chosen, context.now) and _genuine(context, other):
+    for chosen, known in (
+        (collateral.tcb_info, context.pack.tcb_infos),
+        (collateral.qe_identity, context.pack.qe_identities),
+        (collateral.pck_crl, context.pack.pck_crls),
+        (collateral.root_ca_crl, context.pack.root_ca_crls),
+    ):
+        for other in known:
+            if (
+                chosen is not None
+                and other is not chosen
+                and _supersedes(other, chosen, context.now)
+                and _genuine(context, other)
+            ):
                 context.findings.failed(
                     code,
                     f"edition {other.edition} of {utc_text(other.issued)}, which is in the pack",
@@ -301,7 +312,7 @@ def verify_rollback(context: Context, collateral: Collateral) -> None:
 
 
 def _supersedes(other: Artefact, chosen: Artefact, now: datetime) -> bool:
-    if other.kind != chosen.kind or other.issued > now:
+    if other.issued > now:
         return False
     if isinstance(other, SignedTcbInfo) and isinstance(chosen, SignedTcbInfo):
         if other.value.fmspc != chosen.value.fmspc:

@@ -1,0 +1,278 @@
+"""A heap of files, as people save them from Intel's service, made into one collateral pack.
+
+Every file is recognised by its content.  Issuer chains come in response headers and so in
+files of their own; which chain belongs to which artefact is found by its signature, not by
+file names.  An artefact whose issuer is not in the heap is an error: it could never be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ccverify.errors import CollateralError
+from ccverify.strict_json import parse_json
+from ccverify.tdx.collateral import (
+    MAX_PACK_BYTES,
+    CollateralPack,
+    PckCrl,
+    RootCaCrl,
+    SignedQeIdentity,
+    SignedTcbInfo,
+    parse_collateral,
+)
+from ccverify.tdx.pck import SGX_EXTENSION_OID
+from ccverify.tdx.pcs import (
+    ISSUER_CHAIN_HEADERS,
+    SignedObject,
+    decode_crl,
+    parse_issuer_chain,
+    parse_signed_object,
+)
+from ccverify.trust.signatures import SignatureMemory
+from ccverify.trust.x509 import (
+    Certificate,
+    Crl,
+    issue_problem,
+    parse_certificate,
+    parse_crl,
+)
+
+__all__ = ["Assembly", "assemble_collateral"]
+
+Chain = tuple[Certificate, ...]
+
+_PCK_CA_NAMES = (b"Intel SGX PCK Platform CA", b"Intel SGX PCK Processor CA")
+_ROOT_CA_NAMES = (b"Intel SGX Root CA",)
+_COMMON_NAME_OID = bytes.fromhex("0603550403")
+_STRING_TAGS = (b"\x0c", b"\x13")  # UTF8String, PrintableString
+
+_KINDS = (
+    "a TCB info or QE identity response, a CRL (DER, PEM, hex), an issuer chain (PEM or as in "
+    "the header), a recorded response, QuoteCollateralV3 JSON or a collateral pack"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The pack, and the names of files that nothing in it came from."""
+
+    pack: CollateralPack
+    unused: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Heap:
+    """The files, sorted by what they are; each with the name it goes by in messages."""
+
+    packs: list[CollateralPack] = field(default_factory=list)
+    signed: list[tuple[str, SignedObject]] = field(default_factory=list)
+    crls: list[tuple[str, Crl]] = field(default_factory=list)
+    chains: list[tuple[str, Chain]] = field(default_factory=list)
+    memory: SignatureMemory = field(default_factory=SignatureMemory)
+
+    def issuers(self) -> dict[Chain, None]:
+        """Every chain that may be an artefact's issuer chain, each once."""
+        chains = [chain for _, chain in self.chains]
+        chains += [chain[1:] for chain in chains if _is_pck_chain(chain)]
+        chains += [a.issuer_chain for pack in self.packs for a in pack.artefacts]
+        return dict.fromkeys(chain for chain in chains if chain and not _is_pck_chain(chain))
+
+
+def assemble_collateral(files: Iterable[tuple[str, bytes]]) -> Assembly:
+    """Recognise each file by its content and build one pack of them all.
+
+    Args:
+        files: pairs of a name, for messages only, and the content.
+
+    Raises:
+        CollateralError: a file is not recognised or malformed, or the heap holds no chain
+            whose first certificate signed an artefact.
+    """
+    heap = _Heap()
+    for name, data in files:
+        try:
+            _sort_in(heap, name, bytes(data))
+        except CollateralError as problem:
+            raise CollateralError(
+                problem.message,
+                expected=problem.expected,
+                found=problem.found,
+                where=f"{name}: {problem.where}" if problem.where else name,
+                hint=problem.hint,
+            ) from None
+    pack, used = _match(heap)
+    for other in heap.packs:
+        pack = pack.merged(other)
+    used.update(pack.pck_chains)
+    unused = dict.fromkeys(name for name, chain in heap.chains if chain not in used)
+    unused_names = [
+        name for name in unused if not any(c in used for n, c in heap.chains if n == name)
+    ]
+    return Assembly(pack, tuple(unused_names))
+
+
+def _sort_in(heap: _Heap, name: str, data: bytes) -> None:
+    start = data[:4096].lstrip()
+    if start.startswith(b"{"):
+        _sort_json(heap, name, data)
+    elif start.startswith(b"HTTP/"):
+        _sort_headers(heap, name, _header_lines(data))
+    elif b"BEGIN CERTIFICATE" in start or b"BEGIN%20CERTIFICATE" in start:
+        heap.chains.append((name, parse_issuer_chain(data.strip())))
+    elif data[:2] in (b"\x03\0", b"\x04\0", b"\x05\0"):
+        raise CollateralError(
+            "this looks like a quote, not collateral",
+            expected=_KINDS,
+            hint="to get the collateral of a quote: ccverify collateral fetch",
+        )
+    else:
+        _sort_der(heap, name, data)
+
+
+def _sort_json(heap: _Heap, name: str, data: bytes) -> None:
+    document = parse_json(data, what="JSON file", error=CollateralError, limit=MAX_PACK_BYTES)
+    if "tcbInfo" in document or "enclaveIdentity" in document:
+        heap.signed.append((name, parse_signed_object(data)))
+    elif "schema" in document or "tcb_info" in document:
+        heap.packs.append(parse_collateral(data))
+    elif isinstance(document.get("headers"), dict):
+        if document.get("status", 200) != 200:
+            raise CollateralError(
+                "recorded response is an error",
+                expected="status 200",
+                found=f"status {document['status']!r:.20}",
+            )
+        _sort_headers(heap, name, _recorded_headers(document["headers"]))
+    else:
+        raise CollateralError(
+            "JSON of an unknown kind",
+            expected=_KINDS,
+            found=", ".join(map(str, document))[:160] or "no members",
+        )
+
+
+def _recorded_headers(headers: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    for name, value in headers.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str):
+                yield name, item
+
+
+def _header_lines(data: bytes) -> Iterable[tuple[str, str]]:
+    for line in data.decode("utf-8", "replace").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            yield name.strip(), value.strip()
+
+
+def _sort_headers(heap: _Heap, name: str, headers: Iterable[tuple[str, str]]) -> None:
+    wanted = {header.lower() for header in ISSUER_CHAIN_HEADERS}
+    heap.chains += [
+        (name, parse_issuer_chain(value)) for key, value in headers if key.lower() in wanted
+    ]
+
+
+def _sort_der(heap: _Heap, name: str, data: bytes) -> None:
+    try:
+        der = decode_crl(data)
+    except CollateralError as problem:
+        raise CollateralError(
+            "this is no collateral that is known", expected=_KINDS, found=problem.found
+        ) from None
+    try:
+        heap.crls.append((name, parse_crl(der, CollateralError)))
+    except CollateralError as problem:
+        try:
+            heap.chains.append((name, (parse_certificate(der, CollateralError),)))
+        except CollateralError:
+            raise problem from None
+
+
+def _match(heap: _Heap) -> tuple[CollateralPack, set[Chain]]:
+    """Build the artefacts of loose files; return them and the chains that were needed."""
+    issuers = heap.issuers()
+    missing: list[str] = []
+    tcb_infos: list[SignedTcbInfo] = []
+    qe_identities: list[SignedQeIdentity] = []
+    pck_crls: list[PckCrl] = []
+    root_ca_crls: list[RootCaCrl] = []
+    for name, signed in heap.signed:
+        fitting = [chain for chain in issuers if _signed_by(signed, chain[0], heap.memory)]
+        if signed.name == "tcbInfo":
+            tcb_info = SignedTcbInfo.parse(signed.text, signed.signature, ())
+            chain = _best(fitting, tcb_info.issued)
+            tcb_infos.append(SignedTcbInfo.parse(signed.text, signed.signature, chain))
+        else:
+            identity = SignedQeIdentity.parse(signed.text, signed.signature, ())
+            chain = _best(fitting, identity.issued)
+            qe_identities.append(SignedQeIdentity.parse(signed.text, signed.signature, chain))
+        if not chain:
+            missing.append(name)
+    for name, crl in heap.crls:
+        if _has_common_name(crl.issuer, _ROOT_CA_NAMES):
+            root_ca_crls.append(RootCaCrl.parse(crl.der, ()))
+            continue
+        chain = _best([c for c in issuers if _issued_by(crl, c[0], heap.memory)], crl.this_update)
+        pck_crls.append(PckCrl.parse(crl.der, chain))
+        if not chain:
+            missing.append(name)
+        elif not _has_common_name(crl.issuer, _PCK_CA_NAMES):
+            raise CollateralError(
+                "CRL of a CA that has no part in TDX",
+                expected="the PCK Platform CA, the PCK Processor CA or the root CA",
+                where=name,
+            )
+    if missing:
+        raise CollateralError(
+            "no issuer chain among the files belongs to this artefact",
+            expected="a chain whose first certificate signed it",
+            found=f"{len(issuers)} other issuer chain(s)",
+            where=", ".join(missing[:8]),
+            hint="the service sends the chain in a response header "
+            f"({', '.join(ISSUER_CHAIN_HEADERS)}): save it and name that file too",
+        )
+    pck_chains = tuple(chain for _, chain in heap.chains if _is_pck_chain(chain))
+    pack = CollateralPack(
+        tuple(tcb_infos), tuple(qe_identities), tuple(pck_crls), tuple(root_ca_crls), pck_chains
+    )
+    # Merging with nothing drops what was given twice.
+    return pack.merged(CollateralPack()), {a.issuer_chain for a in pack.artefacts}
+
+
+def _is_pck_chain(chain: Chain) -> bool:
+    return bool(chain) and SGX_EXTENSION_OID in chain[0].private_extensions
+
+
+def _signed_by(signed: SignedObject, signer: Certificate, memory: SignatureMemory) -> bool:
+    key = signer.public_key
+    return key.curve == "P-256" and memory.verify_raw(key, signed.signature, signed.text)
+
+
+def _issued_by(crl: Crl, ca: Certificate, memory: SignatureMemory) -> bool:
+    return issue_problem(crl, ca.subject, ca.public_key, ca.subject_key_id, memory) is None
+
+
+def _best(chains: list[Chain], issued: datetime) -> Chain:
+    """Of several chains with the same key: valid at issue, the longest, valid for longest."""
+    return max(
+        chains,
+        key=lambda chain: (
+            chain[0].not_before <= issued <= chain[0].not_after,
+            len(chain),
+            chain[0].not_after,
+            b"".join(certificate.der for certificate in chain),
+        ),
+        default=(),
+    )
+
+
+def _has_common_name(name: bytes, texts: tuple[bytes, ...]) -> bool:
+    """Whether a DER name has exactly one common name, and it is one of `texts`."""
+    return name.count(_COMMON_NAME_OID) == 1 and any(
+        _COMMON_NAME_OID + tag + bytes((len(text),)) + text in name
+        for text in texts
+        for tag in _STRING_TAGS
+    )
