@@ -26,8 +26,12 @@ from ccverify.tdx.collateral import (
 from ccverify.tdx.pck import SGX_EXTENSION_OID
 from ccverify.tdx.pcs import (
     ISSUER_CHAIN_HEADERS,
+    PLATFORM_CA,
+    PROCESSOR_CA,
+    ROOT_CA,
     SignedObject,
     decode_crl,
+    names_ca,
     parse_issuer_chain,
     parse_signed_object,
 )
@@ -43,11 +47,6 @@ from ccverify.trust.x509 import (
 __all__ = ["Assembly", "assemble_collateral"]
 
 Chain = tuple[Certificate, ...]
-
-_PCK_CA_NAMES = (b"Intel SGX PCK Platform CA", b"Intel SGX PCK Processor CA")
-_ROOT_CA_NAMES = (b"Intel SGX Root CA",)
-_COMMON_NAME_OID = bytes.fromhex("0603550403")
-_STRING_TAGS = (b"\x0c", b"\x13")  # UTF8String, PrintableString
 
 _KINDS = (
     "a TCB info or QE identity response, a CRL (DER, PEM, hex), an issuer chain (PEM or as in "
@@ -212,14 +211,14 @@ def _match(heap: _Heap) -> tuple[CollateralPack, set[Chain]]:
         if not chain:
             missing.append(name)
     for name, crl in heap.crls:
-        if _has_common_name(crl.issuer, _ROOT_CA_NAMES):
+        if names_ca(crl.issuer, ROOT_CA):
             root_ca_crls.append(RootCaCrl.parse(crl.der, ()))
             continue
         chain = _best([c for c in issuers if _issued_by(crl, c[0], heap.memory)], crl.this_update)
         pck_crls.append(PckCrl.parse(crl.der, chain))
         if not chain:
             missing.append(name)
-        elif not _has_common_name(crl.issuer, _PCK_CA_NAMES):
+        elif not any(names_ca(crl.issuer, name) for name in (PLATFORM_CA, PROCESSOR_CA)):
             raise CollateralError(
                 "CRL of a CA that has no part in TDX",
                 expected="the PCK Platform CA, the PCK Processor CA or the root CA",
@@ -266,13 +265,4 @@ def _best(chains: list[Chain], issued: datetime) -> Chain:
             b"".join(certificate.der for certificate in chain),
         ),
         default=(),
-    )
-
-
-def _has_common_name(name: bytes, texts: tuple[bytes, ...]) -> bool:
-    """Whether a DER name has exactly one common name, and it is one of `texts`."""
-    return name.count(_COMMON_NAME_OID) == 1 and any(
-        _COMMON_NAME_OID + tag + bytes((len(text),)) + text in name
-        for text in texts
-        for tag in _STRING_TAGS
     )

@@ -23,11 +23,15 @@ from ccverify.trust.x509 import MAX_CRL_BYTES, Certificate, parse_pem_chain
 __all__ = [
     "ISSUER_CHAIN_HEADERS",
     "PCK_CRL_CHAIN_HEADERS",
+    "PLATFORM_CA",
+    "PROCESSOR_CA",
     "QE_IDENTITY_CHAIN_HEADERS",
+    "ROOT_CA",
     "TCB_INFO_CHAIN_HEADERS",
     "SignedObject",
     "decode_crl",
     "find_issuer_chain",
+    "names_ca",
     "parse_issuer_chain",
     "parse_pck_crl_response",
     "parse_qe_identity_response",
@@ -46,6 +50,12 @@ ISSUER_CHAIN_HEADERS = (
     *PCK_CRL_CHAIN_HEADERS,
 )
 
+PLATFORM_CA = "Intel SGX PCK Platform CA"
+PROCESSOR_CA = "Intel SGX PCK Processor CA"
+ROOT_CA = "Intel SGX Root CA"
+
+_COMMON_NAME_OID = bytes.fromhex("0603550403")
+_STRING_TAGS = (b"\x0c", b"\x13")  # UTF8String, PrintableString
 _MAX_CHAIN_TEXT = 256 * 1024
 _MAX_CRL_TEXT = 2 * MAX_CRL_BYTES + 4096
 _WHITE = " \t\r\n"
@@ -281,4 +291,15 @@ def decode_crl(data: bytes) -> bytes:
         "this is not a CRL",
         expected="DER, PEM (BEGIN X509 CRL) or hex",
         found=repr(data[:24]) if data else "nothing",
+    )
+
+
+def names_ca(name: bytes, common_name: str) -> bool:
+    """Whether a DER name has exactly one common name, and it is `common_name`.
+
+    This sorts artefacts; whose signature they carry is found out elsewhere.
+    """
+    text = common_name.encode("ascii")
+    return name.count(_COMMON_NAME_OID) == 1 and any(
+        _COMMON_NAME_OID + tag + bytes((len(text),)) + text in name for tag in _STRING_TAGS
     )

@@ -52,7 +52,7 @@ class TdxVerification:
         quote: the quote that was verified.
         findings: one per step, in the order of the steps.
         platform: the PCK certificate's contents; None when there was no genuine one.
-        collateral: what was chosen from the pack; empty without a PCK certificate.
+        collateral: what was chosen from the pack.
         tcb: TCB evaluation; None when TCB info or QE identity is missing or not genuine.
     """
 
@@ -78,9 +78,10 @@ def verify_quote(
     _verify_qe_vendor(context, quote)
     chain = _verify_pck_chain(context, quote)
     platform = _verify_pck_platform(context, chain)
-    collateral = Collateral(None, None, None, None)
-    if platform:
-        collateral = pack.select(platform.fmspc, chain[0].issuer, now)
+    # Without a platform there is no TCB info and no PCK CRL to choose; the rest is for all.
+    collateral = pack.select(
+        platform.fmspc if platform else b"", chain[0].issuer if chain else b"", now
+    )
     signers = signer_paths(context, collateral)
     verify_root_crl(context, collateral, chain, signers)
     verify_pck_crl(context, collateral, chain)

@@ -75,9 +75,8 @@ class Context:
 
     def absent(self, what: str) -> str:
         """The reason text for collateral that is not there."""
-        if not self.pack.artefacts:
-            return f"no {what}: no collateral was given"
-        return f"no {what} in the collateral pack"
+        given = "in the collateral pack" if self.pack.artefacts else "(no collateral was given)"
+        return f"there is no {what} {given}"
 
     def fresh(self, code: str, artefact: Artefact, signers: Sequence[Certificate]) -> None:
         """Report whether an artefact and its signer are valid at the evaluation time."""
@@ -206,10 +205,11 @@ def verify_tcb_info(
     platform: PckPlatform | None,
 ) -> TcbInfo | None:
     """TCB info: genuine, current, and of this platform."""
-    fmspc = platform.fmspc.hex().upper() if platform else "unknown"
-    genuine = _verify_signed(context, "TDX-TCB-INFO", artefact, signers, f"TCB info for {fmspc}")
+    fmspc = platform.fmspc.hex().upper() if platform else ""
+    what = f"TCB info for FMSPC {fmspc}" if platform else "TCB info for an unknown platform"
+    genuine = _verify_signed(context, "TDX-TCB-INFO", artefact, signers, what)
     if artefact is None or platform is None:
-        context.findings.skipped("TDX-TCB-INFO-MATCH", context.absent(f"TCB info for {fmspc}"))
+        context.findings.skipped("TDX-TCB-INFO-MATCH", context.absent(what))
         return None
     value = artefact.value
     expected = f"FMSPC {fmspc}, PCEID {platform.pceid.hex().upper()}"
