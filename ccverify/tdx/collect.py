@@ -2,7 +2,9 @@
 
 The only module for TDX that touches the network.  What it fetches is signed by Intel and is
 judged where it is used, so the transport need not be trusted: plain ``http`` to a caching
-service loses privacy, not integrity.  TLS certificates are nevertheless always verified.
+service loses privacy, and lets somebody answer with older editions that are still valid, which
+a policy's minimum evaluation number and maximum age stand against.  Where TLS is used its
+certificates are always verified.
 
 - No URL comes out of evidence or out of a certificate: hosts are the caller's base URL and,
   for Intel's service, one constant for the root CA's CRL.
@@ -29,6 +31,7 @@ from ccverify.tdx.collateral import (
 )
 from ccverify.tdx.pck import parse_pck_platform
 from ccverify.tdx.pcs import (
+    PLATFORM_CA,
     PROCESSOR_CA,
     decode_crl,
     names_ca,
@@ -56,6 +59,7 @@ INTEL_ROOT_CA_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRoot
 
 _MAX_FMSPCS = 256
 _AT_ONCE = 8
+_CA_NAMES = {"platform": PLATFORM_CA, "processor": PROCESSOR_CA}
 _SERVICE_PATHS = ("/sgx/certification/v4", "/tdx/certification/v4")
 
 CaName = Literal["platform", "processor"]
@@ -308,8 +312,8 @@ def _crl_items(base: str, cas: Iterable[CaName], root_crl_url: str | None) -> li
 
         def parse(body: bytes, headers: _Headers, ca: CaName = ca) -> Artefact:
             issuer = parse_crl(decode_crl(body), CollateralError).issuer
-            found = "processor" if names_ca(issuer, PROCESSOR_CA) else "platform"
-            _require_same("PCK CA", ca, found)
+            found = [name for name, full in _CA_NAMES.items() if names_ca(issuer, full)]
+            _require_same("PCK CA", ca, "".join(found) or "another CA")
             return parse_pck_crl_response(body, headers)
 
         items.append(_Item(f"PCK CRL ({ca} CA)", f"{service}/pckcrl?{query}", limit, parse))

@@ -114,7 +114,6 @@ def _verify_pck_chain(context: Context, quote: Quote) -> Chain:
     try:
         chain, source = _find_pck_chain(context, quote)
     except EvidenceError as problem:
-        chain, source = (), problem.message
         findings.failed("TDX-PCK-CHAIN", "a PEM certificate chain", problem.message, where)
         findings.skipped("TDX-PCK-VALIDITY", "the PCK chain is not readable", where)
         return ()
