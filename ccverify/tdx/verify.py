@@ -38,7 +38,7 @@ from ccverify.trust.x509 import Certificate, parse_pem_chain
 
 __all__ = ["TdxVerification", "verify_quote"]
 
-PCK_LEAF = CertificateRole(("Intel SGX PCK Certificate",), is_ca=False)
+PCK_LEAF = CertificateRole(("Intel SGX PCK Certificate",), is_ca=False, curve="P-256")
 _MAX_PCK_CHAINS_TRIED = 64
 
 Chain = Sequence[Certificate]
@@ -177,9 +177,8 @@ def _verify_pck_platform(context: Context, chain: Chain) -> PckPlatform | None:
 
 def _signed_by(context: Context, quote: Quote, key: EcPublicKey) -> bool:
     """Whether `key` signed the QE report."""
-    return key.curve == "P-256" and context.trust.memory.verify_raw(
-        key, quote.qe_report_signature, quote.qe_report.raw
-    )
+    memory = context.trust.memory
+    return memory.verify_raw(key, quote.qe_report_signature, quote.qe_report.raw)
 
 
 def _verify_qe_report(context: Context, quote: Quote, chain: Chain) -> None:

