@@ -1,4 +1,4 @@
-"""Verify what a confidential GPU node really is, offline and by your own policy.
+"""Verify what a confidential machine really is, offline and by your own policy.
 
     verdict = ccverify.check(
         quote_bytes,
@@ -14,6 +14,7 @@ Everything a program needs is named here; modules below this one are importable,
 names in `__all__` are promised to stay.
 """
 
+from ccverify._version import __version__
 from ccverify.checks import CHECKS, Check, find_check
 from ccverify.errors import (
     CcverifyError,
@@ -53,6 +54,7 @@ __all__ = [
     "TrustStore",
     "UsageError",
     "Verdict",
+    "__version__",
     "check",
     "decode_quote_text",
     "find_check",
@@ -63,4 +65,3 @@ __all__ = [
     "policy_from_document",
     "serialize_collateral",
 ]
-__version__ = "0.1.0"

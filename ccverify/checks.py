@@ -265,7 +265,7 @@ _COLLATERAL = (
         "Collateral is young enough",
         _C,
         _ASKED,
-        "Every artefact was issued within the policy's tdx.collateral.max_age_days.",
+        "TCB info, QE identity and PCK CRL were issued within tdx.collateral.max_age_days.",
         "Collateral that is still in its window, but from before a disclosure.",
         _FETCH,
         "if the policy sets a maximum age",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from ccverify._version import __version__
 from ccverify.checks import Category, find_check
 from ccverify.errors import EvidenceError, UsageError
 from ccverify.findings import Assurance, Finding, FindingList, State
@@ -60,7 +61,8 @@ def check(
     Args:
         evidence: what the attester sent; plain bytes are a TDX quote.
         policy: the tenant's expectations.
-        now: evaluation time, timezone-aware.
+        now: evaluation time, timezone-aware; fractions of a second are dropped, so that the
+            recorded time gives the same verdict again.
         nonce: the relying party's nonce, 16 to 64 bytes, expected at the start of REPORTDATA
             with zeros after it; None leaves freshness unchecked.
         collateral: what Intel published; may be empty.
@@ -75,6 +77,7 @@ def check(
     binding = _binding(nonce, report_data)
     if now.tzinfo is None:
         raise UsageError("evaluation time has no time zone", found=str(now), hint="use UTC")
+    now = now.astimezone(UTC).replace(microsecond=0)
     if isinstance(evidence, bytes | bytearray | memoryview):
         evidence = Evidence(bytes(evidence))
     findings = FindingList()
@@ -94,9 +97,9 @@ def check(
     verification = verify_quote(quote, collateral, trust, now)
     inputs["collateral"]["used"] = [a.record for a in verification.collateral.artefacts]
     inputs["quote"] = {"sha384": quote.digest, "signed_bytes": len(quote.signed_range)}
-    authentic = _authentic(verification.findings)
+    authentic = trust.kind is not TrustKind.INSECURE and _authentic(verification.findings)
     level = Assurance.HARDWARE if authentic else Assurance.NONE
-    _add_verified(findings, verification, policy)
+    _add_verified(findings, verification, policy, trust)
     image = FindingList()
     for finding in judge_tdx(policy.tdx, verification, binding, now, level):
         findings.add(finding)
@@ -149,7 +152,9 @@ def _report_format(findings: FindingList, quote: Quote) -> None:
     findings.passed("TDX-QUOTE-FORMAT", found, assurance=Assurance.NONE)
 
 
-def _add_verified(findings: FindingList, verification: TdxVerification, policy: Policy) -> None:
+def _add_verified(
+    findings: FindingList, verification: TdxVerification, policy: Policy, trust: TrustStore
+) -> None:
     for finding in verification.findings:
         if (
             finding.code == "TDX-COLLATERAL-FIELDS"
@@ -158,6 +163,8 @@ def _add_verified(findings: FindingList, verification: TdxVerification, policy: 
         ):
             reason = f"the policy allows unknown members: {finding.found}"
             finding = finding._replace(state=State.NOT_APPLICABLE, expected=None, found=reason)
+        if trust.kind is TrustKind.INSECURE:
+            finding = finding._replace(assurance=Assurance.NONE)
         findings.add(finding)
 
 
@@ -201,6 +208,7 @@ def _inputs(
 ) -> dict[str, Any]:
     log = evidence.event_log
     return {
+        "verifier": f"ccverify {__version__}",
         "evidence": {"sha384": _sha384(evidence.quote), "bytes": len(evidence.quote)},
         "event_log": None if log is None else {"sha384": _sha384(log), "bytes": len(log)},
         "nonce": None if binding.nonce is None else binding.nonce.hex(),
@@ -228,7 +236,8 @@ def _what_if(
         "tcb_shortfalls": tuple(map(str, tcb.shortfalls)) if tcb else (),
         "problems": tuple(problems),
     }
-    return answer, Assurance.HARDWARE if _authentic(other.findings) else Assurance.NONE
+    authentic = trust.kind is not TrustKind.INSECURE and _authentic(other.findings)
+    return answer, Assurance.HARDWARE if authentic else Assurance.NONE
 
 
 def _sha384(data: bytes) -> str:

@@ -57,7 +57,7 @@ def judge_event_log(
     findings = FindingList()
     rules = policy or EventLogPolicy()
     if log is None:
-        if policy is not None and policy.required:
+        if policy is not None and (policy.required or policy.claims):
             _skip(findings, rules, "no event log was given")
         return EventLogJudgement(findings)
     try:

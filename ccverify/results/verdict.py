@@ -13,12 +13,12 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from ccverify.checks import CHECKS, Category, Check, Need, find_check
+from ccverify.checks import CHECKS, Category, Need, find_check
 from ccverify.clock_text import utc_text
 from ccverify.findings import Finding, State
 from ccverify.tdx.claims import TdxClaims
 
-__all__ = ["VERDICT_SCHEMA", "Conclusion", "Verdict", "conclude"]
+__all__ = ["VERDICT_SCHEMA", "Conclusion", "Verdict", "conclude", "counts_against", "is_needed"]
 
 VERDICT_SCHEMA = "ccverify.verdict/v1"
 
@@ -119,8 +119,11 @@ def _position(finding: Finding) -> int:
 
 def counts_against(finding: Finding) -> bool:
     """Whether this finding keeps a verdict from being trusted."""
-    if finding.state is State.PASS:
-        return False
+    return finding.state is not State.PASS and is_needed(finding)
+
+
+def is_needed(finding: Finding) -> bool:
+    """Whether the verdict depends on this check, for this evidence and policy."""
     check = find_check(finding.code)
     if check is None:
         return True
@@ -135,16 +138,12 @@ def _category(finding: Finding) -> Category:
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
-    check: Check | None = find_check(finding.code)
+    check = find_check(finding.code)
     return {
         "code": finding.code,
         "state": finding.state.value,
         "title": check.title if check else finding.code,
-        "needed": bool(
-            check
-            and check.need is not Need.ADVICE
-            and (finding.state is not State.NOT_APPLICABLE or not check.applies)
-        ),
+        "needed": is_needed(finding),
         "expected": finding.expected,
         "found": finding.found,
         "where": finding.where,

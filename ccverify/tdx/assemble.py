@@ -8,14 +8,14 @@ file names.  An artefact whose issuer is not in the heap is an error: it could n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ccverify.errors import CollateralError
 from ccverify.strict_json import parse_json
 from ccverify.tdx.collateral import (
     MAX_PACK_BYTES,
+    Artefact,
     CollateralPack,
     PckCrl,
     RootCaCrl,
@@ -29,7 +29,6 @@ from ccverify.tdx.pcs import (
     PLATFORM_CA,
     PROCESSOR_CA,
     ROOT_CA,
-    SignedObject,
     decode_crl,
     names_ca,
     parse_issuer_chain,
@@ -47,6 +46,7 @@ from ccverify.trust.x509 import (
 __all__ = ["Assembly", "assemble_collateral"]
 
 Chain = tuple[Certificate, ...]
+_Signed = SignedTcbInfo | SignedQeIdentity
 
 _KINDS = (
     "a TCB info or QE identity response, a CRL (DER, PEM, hex), an issuer chain (PEM or as in "
@@ -67,7 +67,7 @@ class _Heap:
     """The files, sorted by what they are; each with the name it goes by in messages."""
 
     packs: list[CollateralPack] = field(default_factory=list)
-    signed: list[tuple[str, SignedObject]] = field(default_factory=list)
+    signed: list[tuple[str, _Signed]] = field(default_factory=list)
     crls: list[tuple[str, Crl]] = field(default_factory=list)
     chains: list[tuple[str, Chain]] = field(default_factory=list)
     memory: SignatureMemory = field(default_factory=SignatureMemory)
@@ -102,31 +102,29 @@ def assemble_collateral(files: Iterable[tuple[str, bytes]]) -> Assembly:
                 where=f"{name}: {problem.where}" if problem.where else name,
                 hint=problem.hint,
             ) from None
-    pack, used = _match(heap)
+    pack = _match(heap)
     for other in heap.packs:
         pack = pack.merged(other)
-    used.update(pack.pck_chains)
-    unused = dict.fromkeys(name for name, chain in heap.chains if chain not in used)
-    unused_names = [
-        name for name in unused if not any(c in used for n, c in heap.chains if n == name)
-    ]
-    return Assembly(pack, tuple(unused_names))
+    used = {artefact.issuer_chain for artefact in pack.artefacts}.union(pack.pck_chains)
+    useful = {name for name, chain in heap.chains if chain in used}
+    unused = dict.fromkeys(name for name, _ in heap.chains if name not in useful)
+    return Assembly(pack, tuple(unused))
 
 
 def _sort_in(heap: _Heap, name: str, data: bytes) -> None:
     start = data[:4096].lstrip()
+    if data[:2] in (b"\x03\0", b"\x04\0", b"\x05\0"):
+        raise CollateralError(
+            "this looks like a quote, not collateral",
+            expected=_KINDS,
+            hint="to get the collateral of a quote: ccverify collateral fetch",
+        )
     if start.startswith(b"{"):
         _sort_json(heap, name, data)
     elif start.startswith(b"HTTP/"):
         _sort_headers(heap, name, _header_lines(data))
     elif b"BEGIN CERTIFICATE" in start or b"BEGIN%20CERTIFICATE" in start:
         heap.chains.append((name, parse_issuer_chain(data.strip())))
-    elif data[:2] in (b"\x03\0", b"\x04\0", b"\x05\0"):
-        raise CollateralError(
-            "this looks like a quote, not collateral",
-            expected=_KINDS,
-            hint="to get the collateral of a quote: ccverify collateral fetch",
-        )
     else:
         _sort_der(heap, name, data)
 
@@ -134,7 +132,9 @@ def _sort_in(heap: _Heap, name: str, data: bytes) -> None:
 def _sort_json(heap: _Heap, name: str, data: bytes) -> None:
     document = parse_json(data, what="JSON file", error=CollateralError, limit=MAX_PACK_BYTES)
     if "tcbInfo" in document or "enclaveIdentity" in document:
-        heap.signed.append((name, parse_signed_object(data)))
+        signed = parse_signed_object(data)
+        kind = SignedTcbInfo if signed.name == "tcbInfo" else SignedQeIdentity
+        heap.signed.append((name, kind.parse(signed.text, signed.signature, ())))
     elif "schema" in document or "tcb_info" in document:
         heap.packs.append(parse_collateral(data))
     elif isinstance(document.get("headers"), dict):
@@ -190,32 +190,29 @@ def _sort_der(heap: _Heap, name: str, data: bytes) -> None:
             raise problem from None
 
 
-def _match(heap: _Heap) -> tuple[CollateralPack, set[Chain]]:
-    """Build the artefacts of loose files; return them and the chains that were needed."""
+def _match(heap: _Heap) -> CollateralPack:
+    """Give each loose artefact its issuer chain."""
     issuers = heap.issuers()
     missing: list[str] = []
     tcb_infos: list[SignedTcbInfo] = []
     qe_identities: list[SignedQeIdentity] = []
     pck_crls: list[PckCrl] = []
     root_ca_crls: list[RootCaCrl] = []
-    for name, signed in heap.signed:
-        fitting = [chain for chain in issuers if _signed_by(signed, chain[0], heap.memory)]
-        if signed.name == "tcbInfo":
-            tcb_info = SignedTcbInfo.parse(signed.text, signed.signature, ())
-            chain = _best(fitting, tcb_info.issued)
-            tcb_infos.append(SignedTcbInfo.parse(signed.text, signed.signature, chain))
+    for name, artefact in heap.signed:
+        chain = _best([c for c in issuers if _signed_by(artefact, c[0], heap.memory)], artefact)
+        if isinstance(artefact, SignedTcbInfo):
+            tcb_infos.append(replace(artefact, issuer_chain=chain))
         else:
-            identity = SignedQeIdentity.parse(signed.text, signed.signature, ())
-            chain = _best(fitting, identity.issued)
-            qe_identities.append(SignedQeIdentity.parse(signed.text, signed.signature, chain))
+            qe_identities.append(replace(artefact, issuer_chain=chain))
         if not chain:
             missing.append(name)
     for name, crl in heap.crls:
         if names_ca(crl.issuer, ROOT_CA):
             root_ca_crls.append(RootCaCrl.parse(crl.der, ()))
             continue
-        chain = _best([c for c in issuers if _issued_by(crl, c[0], heap.memory)], crl.this_update)
-        pck_crls.append(PckCrl.parse(crl.der, chain))
+        pck_crl = PckCrl.parse(crl.der, ())
+        chain = _best([c for c in issuers if _issued_by(crl, c[0], heap.memory)], pck_crl)
+        pck_crls.append(replace(pck_crl, issuer_chain=chain))
         if not chain:
             missing.append(name)
         elif not any(names_ca(crl.issuer, name) for name in (PLATFORM_CA, PROCESSOR_CA)):
@@ -237,29 +234,28 @@ def _match(heap: _Heap) -> tuple[CollateralPack, set[Chain]]:
     pack = CollateralPack(
         tuple(tcb_infos), tuple(qe_identities), tuple(pck_crls), tuple(root_ca_crls), pck_chains
     )
-    # Merging with nothing drops what was given twice.
-    return pack.merged(CollateralPack()), {a.issuer_chain for a in pack.artefacts}
+    return pack.merged(CollateralPack())  # which drops what was given twice
 
 
 def _is_pck_chain(chain: Chain) -> bool:
     return bool(chain) and SGX_EXTENSION_OID in chain[0].private_extensions
 
 
-def _signed_by(signed: SignedObject, signer: Certificate, memory: SignatureMemory) -> bool:
+def _signed_by(artefact: _Signed, signer: Certificate, memory: SignatureMemory) -> bool:
     key = signer.public_key
-    return key.curve == "P-256" and memory.verify_raw(key, signed.signature, signed.text)
+    return key.curve == "P-256" and memory.verify_raw(key, artefact.signature, artefact.body)
 
 
 def _issued_by(crl: Crl, ca: Certificate, memory: SignatureMemory) -> bool:
     return issue_problem(crl, ca.subject, ca.public_key, ca.subject_key_id, memory) is None
 
 
-def _best(chains: list[Chain], issued: datetime) -> Chain:
+def _best(chains: list[Chain], artefact: Artefact) -> Chain:
     """Of several chains with the same key: valid at issue, the longest, valid for longest."""
     return max(
         chains,
         key=lambda chain: (
-            chain[0].not_before <= issued <= chain[0].not_after,
+            chain[0].not_before <= artefact.issued <= chain[0].not_after,
             len(chain),
             chain[0].not_after,
             b"".join(certificate.der for certificate in chain),

@@ -206,7 +206,8 @@ class CollateralPack:
         """SHA-384 (hex) over all artefacts; their order in the file does not matter."""
         parts = []
         for artefact in self.artefacts:
-            part = hashlib.sha384(artefact.kind.encode() + b"\0" + artefact.body)
+            part = hashlib.sha384(artefact.kind.encode() + b"\0" + bytes.fromhex(artefact.digest))
+            part.update(len(artefact.issuer_chain).to_bytes(2, "big"))
             for certificate in artefact.issuer_chain:
                 part.update(certificate.sha256)
             part.update(getattr(artefact, "signature", b""))
@@ -248,7 +249,14 @@ def _newest(candidates: Sequence[_A], now: datetime) -> _A | None:
         return candidates[0]
     return max(
         candidates,
-        key=lambda artefact: (artefact.current(now), artefact.edition, artefact.issued),
+        # The last two only make the choice independent of the order in the file.
+        key=lambda artefact: (
+            artefact.current(now),
+            artefact.edition,
+            artefact.issued,
+            artefact.digest,
+            getattr(artefact, "signature", b""),
+        ),
         default=None,
     )
 
@@ -430,8 +438,8 @@ def _text(entry: dict[str, Any], key: str, where: str) -> str:
 
 def _hex(entry: dict[str, Any], key: str, where: str) -> bytes:
     try:
-        return bytes.fromhex(_text(entry, key, where))
-    except ValueError:
+        return binascii.unhexlify(_text(entry, key, where))
+    except ValueError:  # binascii.Error is one; so is text that is not ASCII
         raise CollateralError(f"member {key} is not hex", where=f"{where}.{key}") from None
 
 

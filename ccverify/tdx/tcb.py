@@ -152,8 +152,11 @@ class TcbResult:
 
     @property
     def tcb_date(self) -> datetime | None:
-        """Date of the launch evaluation (tcbDate)."""
-        return self.launch.tcb_date
+        """The older tcbDate of the two evaluations; None when one is unsupported."""
+        if self.current is None:
+            return self.launch.tcb_date
+        dates = (self.launch.tcb_date, self.current.tcb_date)
+        return None if None in dates else min(date for date in dates if date)
 
     @property
     def advisory_ids(self) -> tuple[str, ...]:
@@ -267,7 +270,7 @@ def _converge(platform: TcbStatus, parts: set[TcbStatus]) -> TcbStatus:
 def _platform_shortfalls(
     tcb_info: TcbInfo, matched: TcbLevel | None, pck: PckPlatform, svn: bytes, start: int
 ) -> tuple[Shortfall, ...]:
-    """Compare with the least demanding level that is better than the matched one."""
+    """Compare with the least demanding level of the best status above the matched one."""
     levels = tcb_info.tcb_levels
     if matched is None:
         target = levels[-1] if levels else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -74,7 +74,7 @@ class Certificate:
     @cached_property
     def subject_text(self) -> str:
         """The subject in RFC 4514 form, for people."""
-        return x509.load_der_x509_certificate(self.der).subject.rfc4514_string()
+        return _readable(self.subject, lambda: x509.load_der_x509_certificate(self.der).subject)
 
     @cached_property
     def common_name(self) -> str | None:
@@ -122,11 +122,14 @@ class Crl:
     @cached_property
     def issuer_text(self) -> str:
         """The issuer in RFC 4514 form, for people."""
-        return self._handle.issuer.rfc4514_string()
+        return _readable(self.issuer, lambda: self._handle.issuer)
 
     def lists(self, serial: int) -> bool:
         """Whether the serial number is listed, for whatever reason: a hold counts as revoked."""
-        return self._handle.get_revoked_certificate_by_serial_number(serial) is not None
+        try:
+            return self._handle.get_revoked_certificate_by_serial_number(serial) is not None
+        except ValueError:
+            return True  # an entry that cannot be read may be this one
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Crl) and self.der == other.der
@@ -203,6 +206,14 @@ def _parse_certificate(der: bytes) -> Certificate:
         private_extensions=private,
         unknown_critical=tuple(unknown_critical),
     )
+
+
+def _readable(name: bytes, parse: Callable[[], x509.Name]) -> str:
+    """A name in RFC 4514 form; in hex when it holds text that cannot be decoded."""
+    try:
+        return parse().rfc4514_string()
+    except (ValueError, TypeError):
+        return f"name {name.hex()}"
 
 
 def _signed_part(der: bytes) -> bytes:

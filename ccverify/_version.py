@@ -1,0 +1,3 @@
+"""The version of ccverify; recorded in every verdict."""
+
+__version__ = "0.1.0"
