@@ -49,15 +49,9 @@ __all__ = [
     "describe_level",
     "describe_pack",
     "issuer_name",
-    "subject_name",
 ]
 
 REPORT_SCHEMA = "ccverify.collateral-report/v1"
-
-
-def subject_name(certificate: Certificate) -> str:
-    """The subject, for people; never raises, whatever is in the certificate."""
-    return _readable(lambda: certificate.subject_text)
 
 
 def issuer_name(artefact: CrlArtefact) -> str:
@@ -230,7 +224,7 @@ def describe_isv_level(level: IsvTcbLevel) -> dict[str, Any]:
 
 def _describe_certificate(certificate: Certificate) -> dict[str, str]:
     return {
-        "subject": subject_name(certificate),
+        "subject": certificate.subject_text,
         "not_before": utc_text(certificate.not_before),
         "not_after": utc_text(certificate.not_after),
     }
