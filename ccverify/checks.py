@@ -51,7 +51,7 @@ class Check:
         need: whether a verdict depends on it.
         proves: what a PASS proves.
         stops: the attack or mishap it stops.
-        fix: what to do when it fails or cannot be made.
+        fix: what to do when it fails; a check that was not made says why in its finding.
         applies: when the check has a meaning; empty: always.
     """
 

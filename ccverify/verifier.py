@@ -18,7 +18,13 @@ from ccverify.findings import Assurance, Finding, FindingList, State
 from ccverify.policy.judge import MIN_NONCE_BYTES, Binding, judge_tdx
 from ccverify.policy.judge_eventlog import judge_event_log
 from ccverify.policy.model import Policy
-from ccverify.results.verdict import EXIT_NOTHING, Conclusion, Verdict, conclude
+from ccverify.results.verdict import (
+    EXIT_NOTHING,
+    Conclusion,
+    Verdict,
+    conclude,
+    counts_against,
+)
 from ccverify.tdx.claims import TdxClaims
 from ccverify.tdx.collateral import CollateralPack
 from ccverify.tdx.quote import Quote, decode_quote_text, parse_quote
@@ -226,7 +232,8 @@ def _what_if(
     problems = [
         f"{finding.code}: {finding.found}"
         for finding in other.findings
-        if finding.state in (State.FAIL, State.NOT_CHECKED) and finding.code != "TDX-TCB-RELAUNCH"
+        # A set that is not in force yet, or no longer, is what the question is about.
+        if counts_against(finding) and not finding.code.endswith("-FRESH")
     ]
     answer = {
         "collateral_sha384": pack.digest,

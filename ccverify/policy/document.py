@@ -31,7 +31,13 @@ from ccverify.strict_json import parse_json
 from ccverify.tdx.attributes import Rule
 from ccverify.tdx.tcb_info import TcbStatus
 
-__all__ = ["MAX_POLICY_BYTES", "load_policy", "policy_from_document", "policy_schema"]
+__all__ = [
+    "MAX_POLICY_BYTES",
+    "load_policy",
+    "policy_from_document",
+    "policy_problems",
+    "policy_schema",
+]
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
 
@@ -43,16 +49,22 @@ def load_policy(text: bytes) -> Policy:
         PolicyError: unreadable text, a key or value the schema does not allow.  The error
             names the place and, for an unknown key, the nearest valid one.
     """
-    if text.lstrip()[:1] == b"{":
-        document = parse_json(text, what="policy", error=PolicyError, limit=MAX_POLICY_BYTES)
-    else:
-        document = _parse_yaml(text)
-    return policy_from_document(document)
+    return policy_from_document(_parse(text))
+
+
+def policy_problems(text: bytes) -> tuple[PolicyError, ...]:
+    """Return everything that keeps the text from being a policy, the deepest place first.
+
+    Raises:
+        PolicyError: the text is not JSON or YAML at all.
+    """
+    return tuple(_problems(_parse(text)))
 
 
 def policy_from_document(document: Json) -> Policy:
     """Build a policy from parsed JSON or YAML.  Raises PolicyError as `load_policy` does."""
-    _validate(document)
+    for problem in _problems(document):
+        raise problem
     import rfc8785
 
     try:
@@ -71,6 +83,12 @@ def policy_schema() -> Mapping[str, Json]:
 
 
 # --- text ---
+
+
+def _parse(text: bytes) -> Json:
+    if text.lstrip()[:1] == b"{":
+        return parse_json(text, what="policy", error=PolicyError, limit=MAX_POLICY_BYTES)
+    return _parse_yaml(text)
 
 
 def _parse_yaml(text: bytes) -> Json:
@@ -141,24 +159,18 @@ def _unique_mapping(loader: Json, node: Json) -> dict[str, Json]:
 # --- schema ---
 
 
-def _validate(document: Json) -> None:
+def _problems(document: Json) -> Iterator[PolicyError]:
     from jsonschema import Draft202012Validator
 
     try:
-        problem = next(_problems(Draft202012Validator(policy_schema()), document), None)
+        # The deepest complaint is the most precise one.
+        errors = sorted(
+            Draft202012Validator(policy_schema()).iter_errors(document),
+            key=lambda error: (-len(error.path), str(error.path)),
+        )
     except RecursionError:
         raise PolicyError("policy is nested too deeply") from None
-    if problem is not None:
-        raise problem
-
-
-def _problems(validator: Json, document: Json) -> Iterator[PolicyError]:
-    # The deepest complaint is the most precise one.
-    errors = sorted(
-        validator.iter_errors(document), key=lambda error: (-len(error.path), str(error.path))
-    )
-    for error in errors:
-        yield _explain(error)
+    yield from map(_explain, errors)
 
 
 def _explain(error: Json) -> PolicyError:

@@ -447,7 +447,7 @@ def _truncated(what: str, needed: int, present: int, at: int) -> EvidenceError:
     return EvidenceError(
         f"quote ends inside its {what}",
         expected=f"{needed} bytes",
-        found=f"{present}",
+        found=f"{present} bytes",
         where=f"quote[{at}:]",
         hint="the file is cut short, or it is not a quote",
     )

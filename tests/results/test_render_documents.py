@@ -1,0 +1,287 @@
+"""Inspections, explanations, policies and errors: as text and as JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ccverify
+from ccverify.checks import CHECKS
+from ccverify.policy.model import MEASUREMENTS
+from ccverify.results.render.describe import (
+    describe_collateral,
+    describe_event_log,
+    describe_quote,
+)
+from ccverify.results.render.explain import nearest_code, render_check, render_checks
+from ccverify.results.render.inspection import (
+    INSPECTION_SCHEMA,
+    Inspection,
+    Item,
+    Listing,
+    Section,
+    inspection_json,
+    render_inspection,
+)
+from ccverify.results.render.json import error_json
+from ccverify.results.render.policy import effective_document, policy_json, render_policy
+from ccverify.sim import SimPlatform
+from ccverify.sim.defaults import dstack_events
+from ccverify.tdx.attributes import TD_ATTRIBUTES
+from ccverify.tdx.quote import BODY_FIELDS, ENCLAVE_REPORT_FIELDS, HEADER_FIELDS, Quote
+
+PLATFORM = SimPlatform()
+
+
+def quote_of(version: int, body_type: int, inner_type: int = 5) -> Quote:
+    case = PLATFORM.case(version=version, body_type=body_type, inner_type=inner_type)  # type: ignore[arg-type]
+    return ccverify.parse_quote(case.build().quote_bytes)
+
+
+@pytest.mark.parametrize(("version", "body_type"), [(4, 2), (5, 2), (5, 3), (5, 4)])
+def test_every_field_of_a_quote_is_shown(version: int, body_type: int) -> None:
+    quote = quote_of(version, body_type)
+    inspection = describe_quote(quote)
+    text = render_inspection(inspection, width=100)
+    document = json.loads(inspection_json(inspection))
+    fields = BODY_FIELDS[quote.report.body_type]
+    for name, *_ in fields:
+        assert document["report"][name] == getattr(quote.report, name).hex()
+        assert f"  {name}" in text
+    assert set(document["header"]) == {field.name for field in HEADER_FIELDS}
+    assert set(document["qe_report"]) == {field.name for field in ENCLAVE_REPORT_FIELDS}
+    assert document["platform"]["fmspc"] == PLATFORM.fmspc.hex().upper()
+    assert [c["name"] for c in document["pck_chain"]][-1] == "Intel SGX Root CA"
+    assert document["signature_data"]["quote_sha384"] == quote.digest
+
+
+@pytest.mark.parametrize(("version", "body_type"), [(4, 2), (5, 4)])
+def test_places_are_where_the_bytes_are(version: int, body_type: int) -> None:
+    evidence = PLATFORM.case(version=version, body_type=body_type).build()  # type: ignore[arg-type]
+    quote = ccverify.parse_quote(evidence.quote_bytes)
+    report = next(part for part in describe_quote(quote).parts if part.key == "report")
+    assert isinstance(report, Section)
+    for item in report.items:
+        start, stop = map(int, item.where.removeprefix("quote[").removesuffix("]").split(":"))
+        assert evidence.quote_bytes[start:stop].hex() == item.value
+
+
+def test_bits_are_shown_by_name() -> None:
+    value = 1 | 1 << 28 | 1 << 40
+    case = PLATFORM.case().with_body(td_attributes=value.to_bytes(8, "little"))
+    quote = ccverify.parse_quote(case.build().quote_bytes)
+    bits = json.loads(inspection_json(describe_quote(quote)))["td_attributes"]
+    assert {name for name, on in bits.items() if on is True} == {"debug", "sept_ve_disable"}
+    assert bits["reserved"] == hex(1 << 40)
+    assert set(bits) == {bit.key for bit in TD_ATTRIBUTES} | {"reserved"}
+
+
+@pytest.mark.parametrize("inner_type", [1, 2, 3, 4])
+def test_a_quote_without_pck_chain_is_shown_too(inner_type: int) -> None:
+    document = json.loads(inspection_json(describe_quote(quote_of(4, 2, inner_type))))
+    assert document["signature_data"]["certification_data_type"] == inner_type
+    assert "pck_chain" not in document
+
+
+def test_an_unreadable_pck_chain_does_not_hide_the_quote() -> None:
+    case = PLATFORM.case().with_quote(certification_data=b"-----BEGIN NONSENSE\x1b]-----")
+    quote = ccverify.parse_quote(case.build().quote_bytes)
+    inspection = describe_quote(quote)
+    assert "error" in json.loads(inspection_json(inspection))["pck_chain"]
+    assert render_inspection(inspection, width=80).replace("\n", "").isprintable()
+
+
+def test_an_unreadable_name_does_not_hide_the_quote() -> None:
+    """A name that is no valid text is shown as its bytes, and everything else as ever."""
+    pem = PLATFORM.case().pck_chain()
+    leaf, mark, rest = pem.partition("-----END CERTIFICATE-----")
+    der = bytearray(base64.b64decode(leaf.split("-----BEGIN CERTIFICATE-----")[1]))
+    der[der.index(b"Intel SGX PCK Certificate")] = 0xFF
+    spoiled = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}{mark}{rest}"
+    case = PLATFORM.case().with_quote(certification_data=spoiled.encode())
+    inspection = describe_quote(ccverify.parse_quote(case.build().quote_bytes))
+    document = json.loads(inspection_json(inspection))
+    assert "ff6e74656c2053475820" in document["pck_chain"][0]["name"]
+    assert document["platform"]["fmspc"] == PLATFORM.fmspc.hex().upper()
+
+
+def test_a_pack_shows_its_artefacts() -> None:
+    data = PLATFORM.evidence().collateral.to_json().encode()
+    pack = ccverify.parse_collateral(data)
+    inspection = describe_collateral(pack)
+    document = json.loads(inspection_json(inspection))
+    assert [a["type"] for a in document["artefacts"]] == [a.kind for a in pack.artefacts]
+    assert document["summary"]["pack_sha384"] == pack.digest
+    assert "FMSPC 53494D000000" in render_inspection(inspection, width=100)
+
+
+@pytest.mark.parametrize("form", ["ccel", "dstack"])
+def test_a_log_shows_events_and_what_it_replays_to(form: str) -> None:
+    evidence = PLATFORM.case(runtime_events=dstack_events()).build()
+    data = evidence.ccel if form == "ccel" else evidence.dstack_event_log().encode()
+    log = ccverify.parse_event_log(data)
+    document = json.loads(inspection_json(describe_event_log(log)))
+    report = ccverify.parse_quote(evidence.quote_bytes).report
+    assert document["replayed"]["rtmr1"] == report.rtmr1.hex()
+    assert len(document["events"]) == len(log.events)
+    assert ("claims" in document) == (form == "dstack")
+    if form == "dstack":
+        assert document["replayed"]["rtmr3"] == report.rtmr3.hex()
+        assert document["claims"]["storage_fs"] == "zfs"
+    text = render_inspection(describe_event_log(log), width=120)
+    assert "Calling EFI Application from Boot Option" in text
+
+
+def test_both_forms_say_unverified_first() -> None:
+    inspection = describe_quote(quote_of(4, 2))
+    assert render_inspection(inspection, width=80).splitlines()[1].startswith("UNVERIFIED")
+    head = json.loads(inspection_json(inspection))
+    assert list(head)[:3] == ["schema", "verified", "kind"]
+    assert (head["schema"], head["verified"]) == (INSPECTION_SCHEMA, False)
+
+
+@given(st.text(), st.text(), st.text(max_size=20))
+def test_no_inspected_text_reaches_the_terminal_as_it_is(a: str, b: str, c: str) -> None:
+    parts = [
+        Section("s", a, (Item(c, b, a, b), Item(b, [a, {b: c}]))),
+        Listing("l", b, ("x", "y"), ({"x": c, "y": a}, {"x": None, "y": ""})),
+    ]
+    text = render_inspection(Inspection("k", a, parts), width=80)
+    assert text.replace("\n", "").isprintable()
+
+
+# --- explain ---
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.code)
+def test_every_check_can_be_explained(check: ccverify.Check) -> None:
+    words = " ".join(render_check(check, width=80).split())
+    for text in (check.code, check.title, check.proves, check.stops, check.fix):
+        assert " ".join(text.split()) in words
+    assert str(int(check.category)) in words or check.need.value == "advice"
+
+
+def test_the_list_has_every_check_once() -> None:
+    words = render_checks(width=100).split()
+    assert all(words.count(check.code) == 1 for check in CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("TDX-MRDT", "TDX-MRTD"),
+        ("tdx_quote_signature", "TDX-QUOTE-SIGNATURE"),
+        ("mrtd", "TDX-MRTD"),
+        ("DEBUG", "TDX-ATTR-DEBUG"),
+        ("", None),
+        ("completely else", None),
+        ("x" * 10**6, None),
+    ],
+)
+def test_the_nearest_code_is_found(wrong: str, right: str | None) -> None:
+    assert nearest_code(wrong) == right
+
+
+# --- policies ---
+
+FULL = {
+    "schema": "ccverify.policy/v1",
+    "name": "full \u202e",
+    "tdx": {
+        "tcb": {
+            "accepted_statuses": ["UpToDate", "SWHardeningNeeded"],
+            "grace_days": {"OutOfDate": 30},
+            "min_evaluation_number": 17,
+            "min_qe_evaluation_number": 16,
+            "rejected_advisories": ["INTEL-SA-00001"],
+            "min_tee_tcb_svn": "06" * 16,
+        },
+        "collateral": {"max_age_days": 7, "allow_unknown_fields": True},
+        "measurements": {name: ["ab" * 48, "cd" * 48] for name in MEASUREMENTS},
+        "attributes": {"debug": "allow", "kl": "forbid"},
+        "xfam": {"require": ["amx"], "forbid": ["pt", "lbr"]},
+        "service_td": ["ef" * 48],
+        "platform": {
+            "fmspc": ["B0C06F000000"],
+            "ppid": ["11" * 16],
+            "platform_instance_id": ["22" * 16],
+            "smt": "forbid",
+            "dynamic_platform": "forbid",
+            "cached_keys": "allow",
+        },
+        "report_data": ["33" * 64],
+        "event_log": {
+            "required": False,
+            "replay": ["rtmr1"],
+            "rtmr3": "log",
+            "claims": {"app_id": ["aa", "bb"]},
+        },
+    },
+}
+ANY = dict.fromkeys(MEASUREMENTS, "any")
+MINIMAL = {"schema": "ccverify.policy/v1", "tdx": {}}
+WAIVED = {"schema": "ccverify.policy/v1", "tdx": {"measurements": ANY, "report_data": "any"}}
+
+
+@pytest.mark.parametrize("document", [FULL, MINIMAL, WAIVED], ids=["full", "minimal", "waived"])
+def test_the_effective_policy_means_the_same(document: dict[str, object]) -> None:
+    policy = ccverify.policy_from_document(document)
+    again = ccverify.policy_from_document(effective_document(policy))
+    assert effective_document(again) == effective_document(policy)
+    for part in ("tcb", "collateral", "measurements", "xfam", "service_td", "platform"):
+        assert getattr(again.tdx, part) == getattr(policy.tdx, part)
+    assert (again.tdx.report_data, again.tdx.event_log) == (
+        policy.tdx.report_data,
+        policy.tdx.event_log,
+    )
+    for bit in TD_ATTRIBUTES:
+        assert again.tdx.rule(bit.key) is policy.tdx.rule(bit.key)
+        assert bit.key in effective_document(policy)["tdx"]["attributes"]
+
+
+def test_a_full_policy_comes_back_as_it_was() -> None:
+    shown = effective_document(ccverify.policy_from_document(FULL))
+    attributes = shown["tdx"].pop("attributes")
+    stated = json.loads(json.dumps(FULL))
+    assert attributes | stated["tdx"].pop("attributes") == attributes
+    stated["tdx"]["tcb"]["accepted_statuses"].sort()
+    stated["tdx"]["xfam"]["forbid"].sort()
+    stated["tdx"]["platform"]["fmspc"] = ["b0c06f000000"]
+    assert shown == stated
+
+
+def test_a_policy_is_shown_with_its_digest_and_without_control_characters() -> None:
+    policy = ccverify.policy_from_document(FULL)
+    text = render_policy(policy, width=120)
+    assert policy.digest in "".join(text.split())
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(policy_json(policy))["sha384"] == policy.digest
+
+
+def test_silence_is_shown_as_what_it_means() -> None:
+    text = render_policy(ccverify.policy_from_document(MINIMAL), width=100)
+    assert "mrtd           not stated: no machine can be trusted until it is" in text
+    assert "mrseam         not stated: not judged" in text
+    assert "debug            forbid" in text
+    assert "\ntdx.report_data\n    nonce\n" in text
+
+
+# --- errors ---
+
+
+def test_an_error_has_all_members() -> None:
+    problem = ccverify.CollateralError("m", expected="e", found="f", where="w", hint="h")
+    assert json.loads(error_json(problem)) == {
+        "schema": "ccverify.error/v1",
+        "code": "COLLATERAL-FORMAT",
+        "message": "m",
+        "expected": "e",
+        "found": "f",
+        "where": "w",
+        "hint": "h",
+        "exit_code": 5,
+    }
