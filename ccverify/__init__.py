@@ -31,7 +31,8 @@ from ccverify.results.verdict import Conclusion, Verdict
 from ccverify.tdx.collateral import CollateralPack, parse_collateral, serialize_collateral
 from ccverify.tdx.eventlog import parse_event_log
 from ccverify.tdx.quote import decode_quote_text, parse_quote
-from ccverify.trust.store import TrustAnchor, TrustKind, TrustStore
+from ccverify.trust.anchors import TrustAnchor
+from ccverify.trust.store import TrustKind, TrustStore
 from ccverify.verifier import Evidence, check
 
 __all__ = [

@@ -29,7 +29,8 @@ from ccverify.policy.document import load_policy
 from ccverify.policy.model import Policy
 from ccverify.results.verdict import Verdict
 from ccverify.tdx.collateral import CollateralPack, parse_collateral
-from ccverify.trust.store import TrustAnchor, TrustKind, TrustStore
+from ccverify.trust.anchors import TrustAnchor
+from ccverify.trust.store import TrustKind, TrustStore
 from ccverify.verifier import Evidence
 from ccverify.verifier import check as check_evidence
 

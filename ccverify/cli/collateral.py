@@ -289,7 +289,8 @@ def _read_pack(inputs: Inputs, path: str) -> CollateralPack:
 
 
 def _trust(inputs: Inputs, root: str | None) -> TrustStore:
-    from ccverify.trust.store import TrustAnchor, TrustKind, TrustStore
+    from ccverify.trust.anchors import TrustAnchor
+    from ccverify.trust.store import TrustKind, TrustStore
 
     if root is None:
         return TrustStore.production()

@@ -24,7 +24,8 @@ from ccverify.results.verdict import Conclusion, Verdict
 from ccverify.sim import SimEvidence, SimPlatform
 from ccverify.tdx.collateral import parse_collateral
 from ccverify.tdx.quote import parse_quote
-from ccverify.trust.store import TrustAnchor, TrustKind, TrustStore
+from ccverify.trust.anchors import TrustAnchor
+from ccverify.trust.store import TrustKind, TrustStore
 from ccverify.verifier import check
 
 __all__ = ["SCENES", "Scene", "demo", "play"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.signatures import SignatureMemory
-from ccverify.trust.store import TrustAnchor
 from ccverify.trust.x509 import Certificate, issue_problem
 
 __all__ = ["CertificateRole", "Path", "verify_path"]
