@@ -18,6 +18,7 @@ ENUMERATED = 0x0A
 UTF8_STRING = 0x0C
 PRINTABLE_STRING = 0x13
 SEQUENCE = 0x30
+SET = 0x31
 
 
 Tlv = tuple[int, bytes, int]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtensionOID
 from ccverify.clock_text import utc_text
 from ccverify.errors import CcverifyError, EvidenceError
 from ccverify.trust.der import INTEGER, PRINTABLE_STRING, UTF8_STRING, read_tlv
+from ccverify.trust.names import name_text
 from ccverify.trust.signatures import EcPublicKey, SignatureMemory
 
 __all__ = [
@@ -74,7 +75,7 @@ class Certificate:
     @cached_property
     def subject_text(self) -> str:
         """The subject in RFC 4514 form, for people."""
-        return _readable(self.subject, lambda: x509.load_der_x509_certificate(self.der).subject)
+        return name_text(self.subject)
 
     @cached_property
     def common_name(self) -> str | None:
@@ -122,7 +123,7 @@ class Crl:
     @cached_property
     def issuer_text(self) -> str:
         """The issuer in RFC 4514 form, for people."""
-        return _readable(self.issuer, lambda: self._handle.issuer)
+        return name_text(self.issuer)
 
     def lists(self, serial: int) -> bool:
         """Whether the serial number is listed, for whatever reason: a hold counts as revoked."""
@@ -163,8 +164,8 @@ def _parse_certificate(der: bytes) -> Certificate:
     certificate = x509.load_der_x509_certificate(der)
     if certificate.version is not x509.Version.v3:
         raise EvidenceError("certificate is not X.509 v3")
-    tbs = _signed_part(der)
-    issuer, subject = _names(tbs)
+    tbs, algorithm = _signed_part(der)
+    issuer, subject = _names(tbs, algorithm)
     usage: x509.KeyUsage | None = None
     constraints = x509.BasicConstraints(ca=False, path_length=None)
     key_ids: dict[str, bytes | None] = {}
@@ -208,36 +209,33 @@ def _parse_certificate(der: bytes) -> Certificate:
     )
 
 
-def _readable(name: bytes, parse: Callable[[], x509.Name]) -> str:
-    """A name in RFC 4514 form; in hex when it holds text that cannot be decoded."""
-    try:
-        return parse().rfc4514_string()
-    except (ValueError, TypeError):
-        return f"name {name.hex()}"
-
-
-def _signed_part(der: bytes) -> bytes:
-    """The first element of a certificate or CRL, exactly as it is encoded."""
+def _signed_part(der: bytes) -> tuple[bytes, bytes]:
+    """The first two elements of a certificate or CRL, exactly as encoded: TBS and algorithm."""
     content = _body(der)
-    return content[: read_tlv(content, 0, EvidenceError)[2]]
+    end = read_tlv(content, 0, EvidenceError)[2]
+    return content[:end], content[end : read_tlv(content, end, EvidenceError)[2]]
 
 
-def _names(tbs: bytes) -> tuple[bytes, bytes]:
+def _names(tbs: bytes, algorithm: bytes) -> tuple[bytes, bytes]:
     """Issuer and subject of a v3 certificate, as the bytes that are signed."""
     fields = _body(tbs)
     at = [0]
     for _ in range(6):  # version, serialNumber, signature, issuer, validity, subject
         at.append(read_tlv(fields, at[-1], EvidenceError)[2])
+    if fields[at[2] : at[3]] != algorithm:
+        raise EvidenceError("certificate states two signature algorithms")  # RFC 5280 §4.1.1.2
     return fields[at[3] : at[4]], fields[at[5] : at[6]]
 
 
-def _crl_issuer(tbs: bytes) -> bytes:
+def _crl_issuer(tbs: bytes, algorithm: bytes) -> bytes:
     """Issuer of a v2 CRL, as the bytes that are signed."""
     fields = _body(tbs)
     tag, version, end = read_tlv(fields, 0, EvidenceError)
     if (tag, version) != (INTEGER, b"\x01"):
         raise EvidenceError("CRL is not X.509 v2")
     start = read_tlv(fields, end, EvidenceError)[2]
+    if fields[end:start] != algorithm:
+        raise EvidenceError("CRL states two signature algorithms")  # RFC 5280 §5.1.1.2
     return fields[start : read_tlv(fields, start, EvidenceError)[2]]
 
 
@@ -311,7 +309,7 @@ def parse_crl(der: bytes, error: type[CcverifyError] = EvidenceError) -> Crl:
 @lru_cache(maxsize=64)
 def _parse_crl(der: bytes) -> Crl:
     crl = x509.load_der_x509_crl(der)
-    tbs = _signed_part(der)
+    tbs, algorithm = _signed_part(der)
     number: int | None = None
     authority: bytes | None = None
     unknown_critical = []
@@ -327,7 +325,7 @@ def _parse_crl(der: bytes) -> Crl:
         tbs=tbs,
         signature=crl.signature,
         signature_oid=crl.signature_algorithm_oid.dotted_string,
-        issuer=_crl_issuer(tbs),
+        issuer=_crl_issuer(tbs, algorithm),
         this_update=crl.last_update_utc,
         next_update=crl.next_update_utc,
         number=number,
