@@ -45,12 +45,12 @@ class CcverifyError(Exception):
     ) -> None:
         if type(self) is CcverifyError:
             raise TypeError("raise a subclass of CcverifyError, not the base class")
-        super().__init__(message)
-        self.message = message
-        self.expected = expected
-        self.found = found
-        self.where = where
-        self.hint = hint
+        super().__init__(_printable(message))
+        self.message = _printable(message)
+        self.expected = expected and _printable(expected)
+        self.found = found and _printable(found)
+        self.where = where and _printable(where)
+        self.hint = hint and _printable(hint)
 
     def diagnostics(self) -> str:
         """Return the error as a few lines of text for a person."""
@@ -64,6 +64,11 @@ class CcverifyError(Exception):
             if value is not None:
                 lines.append(f"  {label}: {value}")
         return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Spell out lone surrogates, which hostile text may hold and no output can carry."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class UsageError(CcverifyError):

@@ -7,6 +7,7 @@ two readers of one signed text see different things, so both are refused here.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 from ccverify.errors import CcverifyError
@@ -15,6 +16,9 @@ __all__ = ["MAX_JSON_BYTES", "parse_json", "parse_json_prefix"]
 
 MAX_JSON_BYTES = 4 * 1024 * 1024
 """Default size limit of one JSON text, in bytes."""
+
+MAX_DEPTH = 128
+"""Greatest nesting of lists and objects: whatever is read can also be written again."""
 
 
 class _Refused(ValueError):
@@ -36,7 +40,16 @@ def _no_constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _Refused(f"number {digits[:40]} is out of range")
+    return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+)
 
 
 def parse_json(
@@ -86,20 +99,44 @@ def parse_json_prefix(
         raise error(f"{what} is nested too deeply", expected="a few levels of nesting") from None
     except (ValueError, OverflowError) as problem:
         raise error(f"{what} is not valid JSON: {problem}", where=what) from None
+    if _may_be_deep(text, start, end) and _depth(value) > MAX_DEPTH:
+        raise error(f"{what} is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
     if "\\u" in text[start:end] and not _encodable(text[start:end], value):
         raise error(f"{what} holds a lone UTF-16 surrogate", where=what)
     return value, end
 
 
+def _may_be_deep(text: str, start: int, end: int) -> bool:
+    return text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH
+
+
+def _depth(value: Any) -> int:
+    depth = 0
+    level = [value]
+    while level:
+        depth += 1
+        children: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                children += item.values()
+            elif isinstance(item, list):
+                children += item
+        level = [child for child in children if isinstance(child, dict | list)]
+    return depth
+
+
 def _as_text(text: bytes | str, *, what: str, error: type[CcverifyError], limit: int) -> str:
     if len(text) > limit:
         raise error(f"{what} is too large", expected=f"at most {limit}", found=str(len(text)))
-    if isinstance(text, str):
-        return text
     try:
-        return text.decode("utf-8")
+        if isinstance(text, bytes):
+            return text.decode("utf-8")
+        text.encode("utf-8")
     except UnicodeDecodeError as problem:
         raise error(f"{what} is not UTF-8", where=f"byte {problem.start}") from None
+    except UnicodeEncodeError:
+        raise error(f"{what} holds a lone UTF-16 surrogate", where=what) from None
+    return text
 
 
 def _encodable(source: str, value: Any) -> bool:

@@ -81,9 +81,7 @@ def check(
         UsageError: an argument is impossible (naive time, nonce of a wrong length, ...).
     """
     binding = _binding(nonce, report_data)
-    if now.tzinfo is None:
-        raise UsageError("evaluation time has no time zone", found=str(now), hint="use UTC")
-    now = now.astimezone(UTC).replace(microsecond=0)
+    now = _whole_seconds(now)
     if isinstance(evidence, bytes | bytearray | memoryview):
         evidence = Evidence(bytes(evidence))
     findings = FindingList()
@@ -123,6 +121,15 @@ def check(
     other = None if what_if is None else _what_if(quote, what_if, trust, now)
     claims = TdxClaims(verification, level, log.identity, log.assurance, other)
     return _verdict(findings, claims, *outline)
+
+
+def _whole_seconds(now: datetime) -> datetime:
+    if now.utcoffset() is None:
+        raise UsageError("evaluation time has no time zone", found=str(now), hint="use UTC")
+    try:
+        return now.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise UsageError("evaluation time is out of range", found=str(now)) from None
 
 
 def _binding(nonce: bytes | None, report_data: bytes | None) -> Binding:

@@ -17,7 +17,7 @@ import ccverify
 from ccverify import State, TrustAnchor, TrustKind, TrustStore
 from ccverify.errors import TrustError
 from ccverify.sim import SimIssuer, SimPlatform
-from ccverify.trust.store import INTEL_SGX_ROOT_CA
+from ccverify.trust.anchors import INTEL_SGX_ROOT_CA
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures"

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 MAX_POLICY_BYTES = 4 * 1024 * 1024
+_MAX_NAME = 100  # of a wrong word that is compared with the valid ones; that work is quadratic
 
 
 def load_policy(text: bytes) -> Policy:
@@ -95,14 +96,13 @@ def _parse_yaml(text: bytes) -> Json:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Safe YAML without aliases, duplicate keys or any type JSON does not have."""
+        """Safe YAML without aliases, tags, duplicate keys or any type JSON does not have."""
 
         def compose_node(self, parent: Json, index: Json) -> Json:
-            if self.check_event(yaml.AliasEvent):
-                event: Json = self.peek_event()  # type: ignore[no-untyped-call]
-                raise yaml.MarkedYAMLError(
-                    problem="aliases are refused", problem_mark=event.start_mark
-                )
+            event: Json = self.peek_event()  # type: ignore[no-untyped-call]
+            if event.anchor is not None or getattr(event, "tag", None) is not None:
+                problem = "anchors, aliases and tags are refused"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
             return super().compose_node(parent, index)
 
     # Numbers in JSON's decimal form only: YAML 1.1 would read 00806F050000 or 1e5 as numbers.
@@ -124,7 +124,7 @@ def _parse_yaml(text: bytes) -> Json:
             where=f"line {mark.line + 1}, column {mark.column + 1}" if mark else None,
             hint="quote hex values that start with a digit",
         ) from None
-    except (RecursionError, ValueError) as problem:
+    except (RecursionError, ValueError, OverflowError) as problem:
         raise PolicyError(f"policy is not valid YAML: {type(problem).__name__}") from None
 
 
@@ -179,7 +179,7 @@ def _explain(error: Json) -> PolicyError:
     )
     if error.validator == "additionalProperties" and isinstance(error.schema, dict):
         known = list(error.schema.get("properties", ()))
-        unknown = next(str(key) for key in error.instance if key not in known)
+        unknown = next(str(key) for key in error.instance if key not in known)[:_MAX_NAME]
         near = difflib.get_close_matches(unknown, known, 1, 0.5)
         return PolicyError(
             f"unknown key {unknown!r}",
@@ -224,7 +224,8 @@ def _nearest(error: Json) -> str | None:
         return "quote hex values that look like numbers"
     if error.validator != "enum" or not isinstance(error.instance, str):
         return None
-    near = difflib.get_close_matches(error.instance, map(str, error.validator_value), 1, 0.5)
+    valid = list(map(str, error.validator_value))
+    near = difflib.get_close_matches(error.instance[:_MAX_NAME], valid, 1, 0.5)
     return f"did you mean {near[0]!r}?" if near else None
 
 

@@ -10,7 +10,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ccverify.clock_text import utc_text
+from ccverify.clock_text import date_text, utc_text
 from ccverify.findings import Assurance, FindingList
 from ccverify.policy.model import ANY, MEASUREMENTS, MUST_STATE, Accepted, TcbPolicy, TdxPolicy
 from ccverify.tdx.attributes import (
@@ -139,9 +139,12 @@ def _judge_tcb(
             problem = "; ".join((found, *map(str, tcb.shortfalls), *tcb.advisory_ids))
             grace = rules.grace_days.get(tcb.status)
             if grace is not None and tcb.tcb_date is not None:
-                until = tcb.tcb_date + timedelta(days=grace)
-                found = f"{found}, in grace until {until:%F}"
-                problem = None if now <= until else f"{problem}; grace ended {until:%F}"
+                since = f"{grace} days from {date_text(tcb.tcb_date)}"
+                found = f"{found}, in grace: {since}"
+                if now - tcb.tcb_date <= timedelta(days=grace):
+                    problem = None
+                else:
+                    problem = f"{problem}; grace has ended: {since}"
         _ended(findings, "TDX-TCB-STATUS", problem, accepted, found, "TCB", assurance)
     code, rejected = "TDX-TCB-ADVISORIES", rules.rejected_advisories
     if not rejected:
@@ -214,11 +217,12 @@ def _judge_xfam(
             problems.append(f"{feature.key} is on")
         if feature.key in policy.xfam.require and present != feature.mask:
             problems.append(f"{feature.key} is not on")
-    expected = " ".join(
+    expected = ", ".join(
         (
-            "x87, sse on, no unknown bit",
-            *(f", {key} on" for key in sorted(policy.xfam.require)),
-            *(f", {key} off" for key in sorted(policy.xfam.forbid)),
+            "x87 and sse on",
+            "no unknown bit",
+            *(f"{key} on" for key in sorted(policy.xfam.require)),
+            *(f"{key} off" for key in sorted(policy.xfam.forbid)),
         )
     )
     problem = f"{value:#x}: {'; '.join(problems)}" if problems else None

@@ -328,7 +328,7 @@ def _parse_pack(document: dict[str, Any]) -> CollateralPack:
     for index, entry in enumerate(entries):
         where = f"artefacts[{index}]"
         kind = entry.get("type") if isinstance(entry, dict) else None
-        if kind not in _ENTRY_MEMBERS:
+        if not isinstance(kind, str) or kind not in _ENTRY_MEMBERS:
             raise CollateralError(
                 "unknown type of artefact",
                 expected=", ".join(_ENTRY_MEMBERS),

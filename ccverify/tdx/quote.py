@@ -453,8 +453,8 @@ def _truncated(what: str, needed: int, present: int, at: int) -> EvidenceError:
     )
 
 
-_HEX = re.compile(rb"(?:0[xX])?[0-9a-fA-F\s]+\Z")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*\Z")
+_HEX = re.compile(rb"(?:0[xX])?([0-9a-fA-F]+)\Z")
+_BASE64 = re.compile(rb"([A-Za-z0-9+/_-]+)={0,2}\Z")
 
 
 def decode_quote_text(data: bytes) -> bytes:
@@ -474,13 +474,14 @@ def decode_quote_text(data: bytes) -> bytes:
         )
     if data[1:2] == b"\0" or not data:
         return data
-    text = data.strip()
+    # White space goes first: a pattern that allows it anywhere would backtrack over long runs.
+    text = b"".join(data.split())
     try:
-        if _HEX.match(text):
-            return bytes.fromhex(text.decode().removeprefix("0x").removeprefix("0X"))
-        if _BASE64.match(text):
-            joined = b"".join(text.split()).translate(bytes.maketrans(b"-_", b"+/"))
-            return base64.b64decode(joined.rstrip(b"=") + b"=" * (-len(joined.rstrip(b"=")) % 4))
+        if digits := _HEX.match(text):
+            return binascii.unhexlify(digits[1])
+        if digits := _BASE64.match(text):
+            standard = digits[1].translate(bytes.maketrans(b"-_", b"+/"))
+            return base64.b64decode(standard + b"=" * (-len(standard) % 4))
     except (ValueError, binascii.Error):
         raise EvidenceError(
             "hex or base64 text of the quote is cut short or damaged",

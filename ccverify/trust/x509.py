@@ -318,6 +318,8 @@ def _parse_crl(der: bytes) -> Crl:
             unknown_critical.append(extension.oid.dotted_string)
         if isinstance(extension.value, x509.CRLNumber):
             number = extension.value.crl_number
+            if number.bit_length() > 160:  # RFC 5280 §5.2.3: at most 20 octets
+                raise EvidenceError("CRL number is too long")
         elif isinstance(extension.value, x509.AuthorityKeyIdentifier):
             authority = extension.value.key_identifier
     return Crl(

@@ -361,8 +361,7 @@ def test_names_that_are_not_readable() -> None:
     der = CASE.tcb_signing.der()
     assert parse_certificate(der).subject_text.startswith("C=US")
     der = der.replace(b"\x0c\x0bSanta Clara", b"\x0c\x0bSanta\xff\xfelara")
-    unreadable = parse_certificate(der)
-    assert unreadable.subject_text == f"name {unreadable.subject.hex()}"
+    assert ",L=#53616e7461fffe6c617261," in parse_certificate(der).subject_text
 
 
 def test_empty_and_foreign_files(run: Run) -> None:
