@@ -72,6 +72,13 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
         "ccverify.tdx", "ccverify.fabric", "ccverify.policy", "ccverify.results", "ccverify.cli",
         "ccverify.sim", "ccverify.verifier",
     ),
+    "ccverify.fabric": (
+        "ccverify.policy", "ccverify.results", "ccverify.cli", "ccverify.sim", "ccverify.verifier",
+    ),
+    "ccverify.interop": (
+        "ccverify.tdx", "ccverify.nvidia", "ccverify.fabric", "ccverify.policy",
+        "ccverify.results", "ccverify.cli", "ccverify.sim", "ccverify.verifier",
+    ),
     "ccverify.policy": (
         "ccverify.results", "ccverify.cli", "ccverify.sim", "ccverify.verifier",
     ),

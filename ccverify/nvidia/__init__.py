@@ -1,0 +1,1 @@
+"""NVIDIA confidential computing: reports of GPUs and NVSwitches, certificates, manifests."""
