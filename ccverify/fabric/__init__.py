@@ -1,0 +1,1 @@
+"""The fabric between GPUs: who is connected to whom, and who says so."""
