@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+_MAX_CHARACTERS = 1000
+"""Of each part of an error: hostile text may be quoted in it."""
+
+
 class CcverifyError(Exception):
     """Base of all declared errors; never raised itself.
 
@@ -67,7 +71,9 @@ class CcverifyError(Exception):
 
 
 def _printable(text: str) -> str:
-    """Spell out lone surrogates, which hostile text may hold and no output can carry."""
+    """Spell out lone surrogates, which no output can carry, and cut what is too long to read."""
+    if len(text) > _MAX_CHARACTERS:
+        text = text[:_MAX_CHARACTERS] + "…"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
+from itertools import islice
 from typing import Any as Json
 
 from ccverify.errors import PolicyError
@@ -54,12 +55,12 @@ def load_policy(text: bytes) -> Policy:
 
 
 def policy_problems(text: bytes) -> tuple[PolicyError, ...]:
-    """Return everything that keeps the text from being a policy, the deepest place first.
+    """Return what keeps the text from being a policy, the deepest place first; at most 50 things.
 
     Raises:
         PolicyError: the text is not JSON or YAML at all.
     """
-    return tuple(_problems(_parse(text)))
+    return tuple(islice(_problems(_parse(text)), 50))
 
 
 def policy_from_document(document: Json) -> Policy:
@@ -163,9 +164,9 @@ def _problems(document: Json) -> Iterator[PolicyError]:
     from jsonschema import Draft202012Validator
 
     try:
-        # The deepest complaint is the most precise one.
+        # The deepest complaint is the most precise one.  A hostile document has a million.
         errors = sorted(
-            Draft202012Validator(policy_schema()).iter_errors(document),
+            islice(Draft202012Validator(policy_schema()).iter_errors(document), 500),
             key=lambda error: (-len(error.path), str(error.path)),
         )
     except RecursionError:

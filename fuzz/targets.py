@@ -1,0 +1,99 @@
+"""The table of fuzz targets.
+
+A target takes any bytes and returns whether they were accepted.  It raises `Violation`, or lets
+an undeclared error through, only where an invariant is broken: whatever bytes come, a parser
+parses them or raises the one declared error, and `ccverify.check` gives a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fuzz import checking, parsers, seeds
+from fuzz.mutate import (
+    Mutator,
+    mutate_bytes,
+    mutate_ccel,
+    mutate_der,
+    mutate_edits,
+    mutate_json,
+    mutate_pem,
+    mutate_quote,
+    mutate_yaml,
+)
+
+__all__ = ["TARGETS", "Target"]
+
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One entry point.
+
+    Attributes:
+        name: as given to `fuzz.run`.
+        run: bytes → accepted or not.
+        seeds: honest inputs, and the simulator's named defects.
+        mutate: the structure-aware mutation, beside libFuzzer's own.
+        dictionary: name in `fuzz.tokens.DICTIONARIES`.
+        max_len: largest input tried, in bytes; past the parser's own limit where that is small.
+    """
+
+    name: str
+    run: Callable[[bytes], bool]
+    seeds: Callable[[], Sequence[bytes]]
+    mutate: Mutator
+    dictionary: str
+    max_len: int
+
+
+_ALL = (
+    Target("quote", parsers.quote, seeds.quote_seeds, mutate_quote, "binary", 264 * _KIB),
+    Target("ccel", parsers.ccel, seeds.ccel_seeds, mutate_ccel, "binary", 256 * _KIB),
+    Target("ccel_table", parsers.ccel_table, seeds.table_seeds, mutate_bytes, "binary", 64),
+    Target("dstack_log", parsers.dstack_log, seeds.dstack_seeds, mutate_json, "json", 256 * _KIB),
+    Target(
+        "event_log",
+        parsers.event_log,
+        lambda: [*seeds.dstack_seeds(), *seeds.ccel_seeds()],
+        lambda data, random: (mutate_json if data[:1] == b"[" else mutate_ccel)(data, random),
+        "json",
+        256 * _KIB,
+    ),
+    Target(
+        "collateral", parsers.collateral, seeds.collateral_seeds, mutate_json, "json", 256 * _KIB
+    ),
+    Target("tcb_info", parsers.tcb_info, seeds.tcb_info_seeds, mutate_json, "json", 256 * _KIB),
+    Target(
+        "qe_identity", parsers.qe_identity, seeds.qe_identity_seeds, mutate_json, "json", 64 * _KIB
+    ),
+    Target("pcs", parsers.pcs_response, seeds.pcs_seeds, mutate_json, "json", 256 * _KIB),
+    Target("assemble", parsers.assemble, seeds.pcs_seeds, mutate_json, "json", 256 * _KIB),
+    Target(
+        "certificate", parsers.certificate, seeds.certificate_seeds, mutate_der, "der", 17 * _KIB
+    ),
+    Target("pem_chain", parsers.pem_chain, seeds.pem_seeds, mutate_pem, "pem", 264 * _KIB),
+    Target("trust_anchor", parsers.trust_anchor, seeds.anchor_seeds, mutate_pem, "pem", 64 * _KIB),
+    Target("crl", parsers.crl, seeds.crl_seeds, mutate_der, "der", 64 * _KIB),
+    Target("der", parsers.der, seeds.der_seeds, mutate_der, "der", 4 * _KIB),
+    Target("name", parsers.name, seeds.name_seeds, mutate_der, "der", 4 * _KIB),
+    Target(
+        "pck_extension", parsers.pck_extension, seeds.extension_seeds, mutate_der, "der", 4 * _KIB
+    ),
+    Target("policy", parsers.policy, seeds.policy_seeds, mutate_yaml, "yaml", 32 * _KIB),
+    Target("strict_json", parsers.strict_json, seeds.json_seeds, mutate_json, "json", 64 * _KIB),
+    Target("check", checking.check, checking.check_seeds, mutate_edits, "binary", 512),
+    Target(
+        "check_signed",
+        checking.check_signed,
+        checking.check_seeds,
+        mutate_edits,
+        "binary",
+        512,
+    ),
+)
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in _ALL}
+"""Every target by name."""

@@ -1,0 +1,79 @@
+"""Dictionaries: tokens that libFuzzer inserts, by kind of format.
+
+Member names are taken from the simulator's own output, so they follow the formats.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from fuzz import seeds
+
+__all__ = ["DICTIONARIES", "dictionary_text"]
+
+
+def _strings(texts: Iterable[bytes]) -> set[bytes]:
+    """Member names and short strings of JSON texts, with their quotes."""
+    found = {piece for text in texts for piece in re.findall(rb'"[^"\\]{1,60}"', text)}
+    return {piece for piece in found if not re.fullmatch(rb'"[0-9a-fA-F]{17,}"', piece)}
+
+
+def _json() -> set[bytes]:
+    values = {b"null", b"true", b"false", b"1e400", b"-1", b"NaN", b'"\\ud800"', b"[[", b"{}"}
+    made = (*seeds.dstack_seeds(), *seeds.collateral_seeds()[:1], *seeds.tcb_info_seeds()[:1])
+    packs, identities = seeds.collateral_seeds()[-1:], seeds.qe_identity_seeds()[:1]
+    return values | _strings((*made, *packs, *identities))
+
+
+def _yaml() -> set[bytes]:
+    schema = json.dumps(_schema()).encode()
+    names = {piece.strip(b'"') for piece in _strings([schema])}
+    tags = {b"!!" + t for t in (b"int", b"float", b"bool", b"set", b"omap", b"timestamp", b"map")}
+    return (
+        names | tags | {b"!!binary", b"&a", b"*a", b"<<:", b"? ", b"- ", b"|\n", b"---", b"...\n"}
+    )
+
+
+def _schema() -> object:
+    from ccverify.policy.document import policy_schema
+
+    return policy_schema()
+
+
+def _der() -> set[bytes]:
+    oids = {b"\x06\x03\x55\x04" + bytes((n,)) for n in (3, 6, 7, 8, 10)} | {
+        b"\x06\x03\x55\x1d" + bytes((n,)) for n in (14, 15, 17, 19, 20, 27, 31, 35, 37)
+    }
+    sgx = b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x01"
+    return oids | {sgx + bytes((n,)) for n in range(1, 8)} | {b"\x30\x82", b"\x04\x81", b"\x05\x00"}
+
+
+def _pem() -> set[bytes]:
+    kinds = (b"CERTIFICATE", b"X509 CRL")
+    marks = {b"-----%s %s-----" % (word, kind) for kind in kinds for word in (b"BEGIN", b"END")}
+    return marks | {b"%0A", b"%2B", b"\r\n", b"\0"}
+
+
+def _binary() -> set[bytes]:
+    numbers = (0, 1, 2, 3, 4, 5, 6, 0x81, 48, 384, 584, 648, 0x08000001, 0xFFFFFFFF)
+    words = {n.to_bytes(4, "little") for n in numbers} | {
+        n.to_bytes(2, "little") for n in numbers[:9]
+    }
+    return words | {b"Spec ID Event03\0", b"CCEL", b"grub_cmd: ", b"\x0c\0", b"\xff" * 8}
+
+
+DICTIONARIES: Mapping[str, Callable[[], set[bytes]]] = {
+    "json": _json,
+    "yaml": _yaml,
+    "der": _der,
+    "pem": _pem,
+    "binary": _binary,
+}
+
+
+def dictionary_text(name: str) -> str:
+    """Return one dictionary in libFuzzer's format: a quoted token a line."""
+    lines = ("".join(f"\\x{byte:02x}" for byte in token) for token in sorted(DICTIONARIES[name]()))
+    return "".join(f'"{line}"\n' for line in lines)
