@@ -70,7 +70,7 @@ COLLATERAL = Source(
     CollateralError,
     "a collateral pack (see `ccverify collateral`), or QuoteCollateralV3 JSON",
 )
-POLICY = Source("policy", 4 * _MIB, PolicyError, "a ccverify policy, YAML or JSON")
+POLICY = Source("policy", _MIB, PolicyError, "a ccverify policy, YAML or JSON")
 NONCE = Source("nonce", 1024, UsageError, "16 to 64 raw bytes, or their hex")
 TRUST_ROOT = Source("trust root", 64 * 1024, TrustError, "one root certificate, PEM or DER")
 

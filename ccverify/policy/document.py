@@ -40,7 +40,7 @@ __all__ = [
     "policy_schema",
 ]
 
-MAX_POLICY_BYTES = 4 * 1024 * 1024
+MAX_POLICY_BYTES = 1024 * 1024
 _MAX_NAME = 100  # of a wrong word that is compared with the valid ones; that work is quadratic
 
 

@@ -280,7 +280,7 @@ def verify_fields(context: Context, collateral: Collateral) -> None:
     unknown = [name for document in documents for name in document.value.unknown_fields]
     context.findings.ended(
         code,
-        ", ".join(unknown[:8]) if unknown else None,
+        ", ".join(name[:80] for name in unknown[:8]) if unknown else None,
         expected="only members this version understands",
         found="every member understood",
     )

@@ -306,7 +306,7 @@ def parse_crl(der: bytes, error: type[CcverifyError] = EvidenceError) -> Crl:
         raise error(f"CRL does not parse: {problem}") from None
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _parse_crl(der: bytes) -> Crl:
     crl = x509.load_der_x509_crl(der)
     tbs, algorithm = _signed_part(der)

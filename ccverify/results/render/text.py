@@ -98,11 +98,16 @@ def fit_encoding(text: str, encoding: str) -> str:
     return text
 
 
+_NARROWEST = 16
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Break `text` into lines of at most `width` characters; never returns an empty list.
 
-    A word longer than a line, such as a hash, is cut into pieces of equal length.
+    A word longer than a line, such as a hash, is cut into pieces of equal length.  Where a
+    long label has left no room, lines of `_NARROWEST` characters run over the edge.
     """
+    width = max(width, _NARROWEST)
     lines: list[str] = []
     current = ""
     for word in text.split():
