@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ccverify.checks import Category
 from ccverify.cli.inputs import (
     COLLATERAL,
     QUOTE,
@@ -54,7 +55,8 @@ _at = click.option(
 _trust_root = click.option(
     "--insecure-trust-root",
     metavar="PEM",
-    help="Check signatures under this root instead of Intel's: for simulated collateral only.",
+    help="Check signatures under this root instead of Intel's: for simulated collateral only. "
+    "Ends in exit code 3 at best.",
 )
 
 
@@ -122,7 +124,7 @@ def fetch(
     merge: str | None,
     insecure_trust_root: str | None,
     output: str,
-) -> None:
+) -> int:
     """Fetch the collateral of quotes, or of platform families, into a pack.
 
     Asks Intel's provisioning certification service, or a PCCS.  Everything fetched is signed
@@ -150,6 +152,7 @@ def fetch(
             progress=progress,
         )
     _save(pack, output, trust, datetime.now(UTC), known)
+    return _exit_code(trust)
 
 
 def _platforms(
@@ -196,7 +199,7 @@ def _progress() -> Iterator[Progress | None]:
 @_output
 def pack(
     files: tuple[str, ...], at: str | None, insecure_trust_root: str | None, output: str
-) -> None:
+) -> int:
     """Build a pack from saved files; no network is used.
 
     Files may be bodies of Intel's responses, issuer chains (PEM, or the header's text), saved
@@ -210,6 +213,7 @@ def pack(
     for name in assembly.unused:
         _warn(f"{name}: not needed, no artefact was issued by this chain")
     _save(assembly.pack, output, trust, now, None)
+    return _exit_code(trust)
 
 
 @collateral.command()
@@ -220,7 +224,7 @@ def pack(
 @_trust_root
 def show(
     pack: str, output_format: str, no_color: bool, at: str | None, insecure_trust_root: str | None
-) -> None:
+) -> int:
     """Show what is in a pack, and what of it is genuine and current."""
     from ccverify.tdx.collateral_report import describe_pack
 
@@ -229,11 +233,12 @@ def show(
     report = describe_pack(_read_pack(inputs, pack), trust, now)
     if output_format == "json":
         _write_json(report)
-        return
+        return _exit_code(trust)
     from ccverify.cli.collateral_text import show_page
 
     width, color = screen(no_color=no_color)
     write_stdout(show_page(report, pack, width, color=color).text())
+    return _exit_code(trust)
 
 
 @collateral.command()
@@ -297,6 +302,11 @@ def _trust(inputs: Inputs, root: str | None) -> TrustStore:
     data = inputs.read(root, TRUST_ROOT)
     with in_file(root):
         return TrustStore(TrustKind.INSECURE, TrustAnchor.load(data))
+
+
+def _exit_code(trust: TrustStore) -> int:
+    """0; but nothing done under a root named by the user may look like success to a script."""
+    return 0 if trust.kind.value == "production" else int(Category.AUTHENTICITY)
 
 
 def _time(text: str | None) -> datetime:

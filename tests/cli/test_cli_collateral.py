@@ -114,7 +114,7 @@ def test_fetch_warns_of_what_is_wrong_under_the_right_root(run: Run, pcs: Pcs) -
         *("fetch", "quote.bin", "--pccs", pcs.url, "-o", "out.json"),
         *("--insecure-trust-root", "root.pem"),
     )
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 3, result.stderr
     warnings = [line for line in result.stderr.splitlines() if line.startswith("warning")]
     assert warnings
     assert all("-FRESH]" in line for line in warnings)
@@ -136,7 +136,7 @@ def test_fetch_merges(run: Run, pcs: Pcs) -> None:
     Path("known.json").write_bytes(serialize_collateral(pack_of(newer)))
     options = ("--insecure-trust-root", "root.pem", "-o", "known.json")
     result = run("fetch", "quote.bin", "--pccs", pcs.url, "--merge", "known.json", *options)
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 3, result.stderr
     merged = parse_collateral(Path("known.json").read_bytes())
     assert sorted(info.edition for info in merged.tcb_infos) == [20, 21]
     assert len(merged.artefacts) == 5
@@ -235,7 +235,7 @@ def test_pack(run: Run) -> None:
     assert len(files) == 8
     options = ("--at", AT, "--insecure-trust-root", "root.pem", "-o", "out.json")
     result = run("pack", *files, *options)
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == f"out.json: 4 artefacts, SHA-384 {PACK.digest}\n"
     assert Path("out.json").read_bytes() == serialize_collateral(PACK)
 
@@ -244,7 +244,7 @@ def test_pack_warns(run: Run) -> None:
     Path("ca.pem").write_text(COLLATERAL.pck_crl_issuer_chain)
     options = ("--at", "2027-01-01T00:00:00Z", "--insecure-trust-root", "root.pem")
     result = run("pack", "sim.json", "ca.pem", "root.pem", *options, "-o", "out.json")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert "warning: root.pem: not needed" in result.stderr
     assert "ca.pem" not in result.stderr  # the pack's CRL was issued by it
     assert result.stderr.count("-FRESH]") == 3
@@ -284,7 +284,7 @@ def test_pack_of_recorded_responses(run: Run, vectors: Path) -> None:
 
 def test_show(run: Run) -> None:
     result = run("show", "sim.json", "--at", AT, "--insecure-trust-root", "root.pem")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert result.stderr == ""
     for text in (
         "✓ TCB info 53494D000000, set 20, current, genuine",
