@@ -13,15 +13,14 @@ range, never by a hash of the file.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import re
 import struct
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, NoReturn
 
 from ccverify.errors import EvidenceError
+from ccverify.evidence_text import decode_evidence_text
 
 __all__ = [
     "BLOCK_FIELDS",
@@ -293,11 +292,6 @@ def _require_room(data: bytes, what: str, at: int, end: int) -> None:
         )
 
 
-_HEX = re.compile(rb"(?:0[xX])?[0-9a-fA-F\s]+\Z")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\Z")
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
-
-
 def decode_report_text(data: bytes) -> bytes:
     """Return the raw report in `data`, which may be raw, hex (``0x`` allowed) or base64.
 
@@ -307,25 +301,6 @@ def decode_report_text(data: bytes) -> bytes:
     Raises:
         EvidenceError: over four times `MAX_REPORT_BYTES`, or hex or base64 text cut short.
     """
-    if len(data) > 4 * MAX_REPORT_BYTES:
-        raise EvidenceError(
-            "report is too large",
-            expected=f"at most {MAX_REPORT_BYTES} bytes",
-            found=f"{len(data)} bytes of text",
-        )
-    if data[:1] == b"\x11":
+    if data[:1] == b"\x11" and len(data) <= 4 * MAX_REPORT_BYTES:
         return bytes(data)
-    text = bytes(data).strip()
-    try:
-        if _HEX.match(text):
-            return bytes.fromhex(text[2 * (text[:2] in (b"0x", b"0X")) :].decode("ascii"))
-        if _BASE64.match(text):
-            digits = b"".join(text.split()).translate(_URL_SAFE).rstrip(b"=")
-            return base64.b64decode(digits + b"=" * (-len(digits) % 4))
-    except ValueError:
-        raise EvidenceError(
-            "hex or base64 text of the report is cut short or damaged",
-            found=f"{len(text)} characters",
-            hint="give the text exactly as the collector returned it",
-        ) from None
-    return bytes(data)
+    return decode_evidence_text(data, what="report", limit=MAX_REPORT_BYTES)

@@ -10,10 +10,7 @@ identified by `Quote.digest`, the hash of the signed range, never by a hash of t
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ccverify.errors import EvidenceError
+from ccverify.evidence_text import decode_evidence_text
 
 __all__ = [
     "BODY_FIELDS",
@@ -453,10 +451,6 @@ def _truncated(what: str, needed: int, present: int, at: int) -> EvidenceError:
     )
 
 
-_HEX = re.compile(rb"(?:0[xX])?([0-9a-fA-F]+)\Z")
-_BASE64 = re.compile(rb"([A-Za-z0-9+/_-]+)={0,2}\Z")
-
-
 def decode_quote_text(data: bytes) -> bytes:
     """Return the raw quote in `data`, which may be raw, hex (``0x`` allowed) or base64.
 
@@ -464,28 +458,8 @@ def decode_quote_text(data: bytes) -> bytes:
     else that is neither hex nor base64 is returned as it is, for `parse_quote` to refuse.
 
     Raises:
-        EvidenceError: over twice `MAX_QUOTE_BYTES`, or hex or base64 text cut short.
+        EvidenceError: over four times `MAX_QUOTE_BYTES`, or hex or base64 text cut short.
     """
-    if len(data) > 4 * MAX_QUOTE_BYTES:
-        raise EvidenceError(
-            "quote is too large",
-            expected=f"at most {MAX_QUOTE_BYTES} bytes",
-            found=f"{len(data)} bytes of text",
-        )
-    if data[1:2] == b"\0" or not data:
+    if data[1:2] == b"\0" and len(data) <= 4 * MAX_QUOTE_BYTES:
         return data
-    # White space goes first: a pattern that allows it anywhere would backtrack over long runs.
-    text = b"".join(data.split())
-    try:
-        if digits := _HEX.match(text):
-            return binascii.unhexlify(digits[1])
-        if digits := _BASE64.match(text):
-            standard = digits[1].translate(bytes.maketrans(b"-_", b"+/"))
-            return base64.b64decode(standard + b"=" * (-len(standard) % 4))
-    except (ValueError, binascii.Error):
-        raise EvidenceError(
-            "hex or base64 text of the quote is cut short or damaged",
-            found=f"{len(text)} characters",
-            hint="give the file exactly as the quoting service returned it",
-        ) from None
-    return data
+    return decode_evidence_text(data, what="quote", limit=MAX_QUOTE_BYTES)
