@@ -364,7 +364,7 @@ class _Reader:
         value = self._take(key)
         if not isinstance(value, list) or len(value) != _COMPONENTS:
             raise self._wrong(key, f"exactly {_COMPONENTS} components", value)
-        if not all(isinstance(item, dict) for item in value):
+        if set(map(type, value)) != {dict}:
             raise self._wrong(key, "a list of objects", value)
         svns = tuple([item.get("svn") for item in value])
         if set(map(type, svns)) != {int} or not 0 <= min(svns) <= max(svns) <= 0xFF:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
@@ -43,7 +44,9 @@ _SIGNATURE_CURVES = {"1.2.840.10045.4.3.2": "P-256", "1.2.840.10045.4.3.3": "P-3
 """ecdsa-with-SHA256 and -SHA384 → the curve that our formats pair with that digest."""
 
 _COMMON_NAME_OID = bytes.fromhex("0603550403")
-_UNDERSTOOD_CRITICAL = {"2.5.29.15", "2.5.29.19"}  # keyUsage, basicConstraints
+_KEY_USAGE = "2.5.29.15"
+_BASIC_CONSTRAINTS = "2.5.29.19"
+_UNDERSTOOD_CRITICAL = {_KEY_USAGE, _BASIC_CONSTRAINTS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,26 +169,18 @@ def _parse_certificate(der: bytes) -> Certificate:
         raise EvidenceError("certificate is not X.509 v3")
     tbs, algorithm = _signed_part(der)
     issuer, subject = _names(tbs, algorithm)
-    usage: x509.KeyUsage | None = None
-    constraints = x509.BasicConstraints(ca=False, path_length=None)
-    key_ids: dict[str, bytes | None] = {}
-    private: dict[str, bytes] = {}
+    values: dict[str, Any] = {}
     unknown_critical = []
     for extension in certificate.extensions:
-        value = extension.value
         oid = extension.oid.dotted_string
+        values[oid] = extension.value
         if extension.critical and oid not in _UNDERSTOOD_CRITICAL:
             unknown_critical.append(oid)
-        if isinstance(value, x509.KeyUsage):
-            usage = value
-        elif isinstance(value, x509.BasicConstraints):
-            constraints = value
-        elif isinstance(value, x509.SubjectKeyIdentifier):
-            key_ids["subject"] = value.digest
-        elif isinstance(value, x509.AuthorityKeyIdentifier):
-            key_ids["authority"] = value.key_identifier
-        elif isinstance(value, x509.UnrecognizedExtension):
-            private[oid] = value.value
+    # By OID and not by isinstance: the library's types are abstract classes, dear to ask.
+    usage: x509.KeyUsage | None = values.get(_KEY_USAGE)
+    constraints: x509.BasicConstraints | None = values.get(_BASIC_CONSTRAINTS)
+    subject_key_id: x509.SubjectKeyIdentifier | None = values.get("2.5.29.14")
+    authority_key_id: x509.AuthorityKeyIdentifier | None = values.get("2.5.29.35")
     return Certificate(
         der=der,
         tbs=tbs,
@@ -197,14 +192,18 @@ def _parse_certificate(der: bytes) -> Certificate:
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         public_key=EcPublicKey.of(certificate.public_key()),
-        is_ca=constraints.ca,
-        path_length=constraints.path_length,
+        is_ca=constraints is not None and constraints.ca,
+        path_length=constraints.path_length if constraints else None,
         signs_certificates=usage is not None and usage.key_cert_sign,
         signs_crls=usage is not None and usage.crl_sign,
         signs_data=usage is not None and usage.digital_signature,
-        subject_key_id=key_ids.get("subject"),
-        authority_key_id=key_ids.get("authority"),
-        private_extensions=private,
+        subject_key_id=subject_key_id.digest if subject_key_id else None,
+        authority_key_id=authority_key_id.key_identifier if authority_key_id else None,
+        private_extensions={
+            oid: value.value
+            for oid, value in values.items()
+            if type(value) is x509.UnrecognizedExtension
+        },
         unknown_critical=tuple(unknown_critical),
     )
 
