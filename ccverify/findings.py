@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -76,6 +76,10 @@ class FindingList:
     def add(self, finding: Finding) -> None:
         """Append a finding made elsewhere."""
         self._findings.append(finding)
+
+    def extend(self, findings: Iterable[Finding]) -> None:
+        """Append findings made elsewhere, in their order."""
+        self._findings.extend(findings)
 
     def passed(
         self,

@@ -101,23 +101,19 @@ def check(
     verification = verify_quote(quote, collateral, trust, now)
     inputs["collateral"]["used"] = [a.record for a in verification.collateral.artefacts]
     inputs["quote"] = {"sha384": quote.digest, "signed_bytes": len(quote.signed_range)}
-    authentic = trust.kind is not TrustKind.INSECURE and _authentic(verification.findings)
+    authentic = _authentic(verification.findings, trust)
     level = Assurance.HARDWARE if authentic else Assurance.NONE
     _add_verified(findings, verification, policy, trust)
-    image = FindingList()
-    for finding in judge_tdx(policy.tdx, verification, binding, now, level):
-        findings.add(finding)
-        if finding.code in _IMAGE_CHECKS:
-            image.add(finding)
+    judged = judge_tdx(policy.tdx, verification, binding, now, level)
+    findings.extend(judged)
     log = judge_event_log(
         policy.tdx.event_log,
         evidence.event_log,
         quote.report.rtmrs,
         authentic=authentic,
-        image_expected=all(finding.state is State.PASS for finding in image),
+        image_expected=all(f.state is State.PASS for f in judged if f.code in _IMAGE_CHECKS),
     )
-    for finding in log.findings:
-        findings.add(finding)
+    findings.extend(log.findings)
     other = None if what_if is None else _what_if(quote, what_if, trust, now)
     claims = TdxClaims(verification, level, log.identity, log.assurance, other)
     return _verdict(findings, claims, *outline)
@@ -181,8 +177,10 @@ def _add_verified(
         findings.add(finding)
 
 
-def _authentic(findings: tuple[Finding, ...]) -> bool:
-    """Whether every check on which genuineness rests has passed."""
+def _authentic(findings: tuple[Finding, ...], trust: TrustStore) -> bool:
+    """Whether every check on which genuineness rests has passed, under roots that count."""
+    if trust.kind is TrustKind.INSECURE:
+        return False
     for finding in findings:
         if finding.state is not State.PASS:
             entry = find_check(finding.code)
@@ -250,7 +248,7 @@ def _what_if(
         "tcb_shortfalls": tuple(map(str, tcb.shortfalls)) if tcb else (),
         "problems": tuple(problems),
     }
-    authentic = trust.kind is not TrustKind.INSECURE and _authentic(other.findings)
+    authentic = _authentic(other.findings, trust)
     return answer, Assurance.HARDWARE if authentic else Assurance.NONE
 
 

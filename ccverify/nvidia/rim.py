@@ -10,17 +10,16 @@ are what NVIDIA's tools and issue trackers call a measurement.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from ccverify.clock_text import utc_text
 from ccverify.errors import CollateralError
 from ccverify.trust.anchors import TrustAnchor
-from ccverify.trust.path import CertificateRole, verify_path
+from ccverify.trust.path import CertificateRole, path_validity_problem, verify_path
 from ccverify.trust.signatures import SignatureMemory
-from ccverify.trust.x509 import Certificate, validity_problem
+from ccverify.trust.x509 import Certificate
 from ccverify.trust.xmldsig import SignedXml, XmlElement, parse_signed_xml, verify_signed_xml
 
 __all__ = [
@@ -272,7 +271,7 @@ def verify_rim(
         rim=authentic,
         signature_problem=verified.problem,
         chain_problem=problem,
-        validity_problem=_validity_problem(path.certificates, root, now),
+        validity_problem=path_validity_problem(path.certificates, root, now),
         valid_until=min([root.not_after, *(each.not_after for each in path.certificates)]),
     )
 
@@ -285,13 +284,3 @@ def _roles(chain: Sequence[Certificate]) -> list[CertificateRole]:
         CertificateRole((name if form.fullmatch(name) else text,), is_ca, "P-384")
         for name, (form, text, is_ca) in zip(names, _SIGNER_CHAIN, strict=True)
     ]
-
-
-def _validity_problem(
-    certificates: Iterable[Certificate], root: TrustAnchor, now: datetime
-) -> str | None:
-    if not root.not_before <= now <= root.not_after:
-        window = f"{utc_text(root.not_before)} to {utc_text(root.not_after)}"
-        return f"{root.label} is valid from {window}"
-    problems = (validity_problem(certificate, now) for certificate in certificates)
-    return next((problem for problem in problems if problem), None)

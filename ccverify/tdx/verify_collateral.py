@@ -24,9 +24,9 @@ from ccverify.tdx.collateral import (
 )
 from ccverify.tdx.pck import PckPlatform
 from ccverify.tdx.tcb_info import QeIdentity, TcbInfo
-from ccverify.trust.path import CertificateRole, Path, verify_path
+from ccverify.trust.path import CertificateRole, Path, path_validity_problem, verify_path
 from ccverify.trust.store import TrustStore
-from ccverify.trust.x509 import Certificate, issue_problem, validity_problem
+from ccverify.trust.x509 import Certificate, issue_problem
 
 __all__ = [
     "PCK_CA",
@@ -63,12 +63,7 @@ class Context:
 
     def validity_problem(self, certificates: Sequence[Certificate]) -> str | None:
         """Why one of the certificates, or the root, is not valid at the evaluation time."""
-        root = self.trust.intel_root
-        if not root.not_before <= self.now <= root.not_after:
-            window = f"{utc_text(root.not_before)} to {utc_text(root.not_after)}"
-            return f"{root.label} is valid from {window}"
-        problems = (validity_problem(certificate, self.now) for certificate in certificates)
-        return next((problem for problem in problems if problem), None)
+        return path_validity_problem(certificates, self.trust.intel_root, self.now)
 
     @cached_property
     def at_this_time(self) -> str:

@@ -7,14 +7,16 @@ they depend on the evaluation time and on collateral.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from ccverify.clock_text import utc_text
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.signatures import SignatureMemory
-from ccverify.trust.x509 import Certificate, issue_problem
+from ccverify.trust.x509 import Certificate, issue_problem, validity_problem
 
-__all__ = ["CertificateRole", "Path", "verify_path"]
+__all__ = ["CertificateRole", "Path", "path_validity_problem", "verify_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,17 @@ def verify_path(
             return Path(path, f"{certificate.subject_text}: {problem}")
         issuer = (certificate.subject, certificate.public_key, certificate.subject_key_id)
     return Path(path, None)
+
+
+def path_validity_problem(
+    certificates: Iterable[Certificate], root: TrustAnchor, now: datetime
+) -> str | None:
+    """Say why the root or one of the certificates is not valid at `now`; None if all are."""
+    if not root.not_before <= now <= root.not_after:
+        window = f"{utc_text(root.not_before)} to {utc_text(root.not_after)}"
+        return f"{root.label} is valid from {window}"
+    problems = (validity_problem(certificate, now) for certificate in certificates)
+    return next((problem for problem in problems if problem), None)
 
 
 def _role_problem(certificate: Certificate, role: CertificateRole, below: int) -> str | None:
