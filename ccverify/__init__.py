@@ -24,6 +24,7 @@ from ccverify.errors import (
     TrustError,
     UsageError,
 )
+from ccverify.evidence import Evidence
 from ccverify.findings import Assurance, Finding, State
 from ccverify.policy.document import load_policy, policy_from_document
 from ccverify.policy.model import Policy
@@ -33,7 +34,7 @@ from ccverify.tdx.eventlog import parse_event_log
 from ccverify.tdx.quote import decode_quote_text, parse_quote
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.store import TrustKind, TrustStore
-from ccverify.verifier import Evidence, check
+from ccverify.verifier import check
 
 __all__ = [
     "CHECKS",

@@ -7,13 +7,13 @@ read from the environment, and the same arguments give the same verdict, byte fo
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ccverify._version import __version__
 from ccverify.checks import Category, find_check
 from ccverify.errors import EvidenceError, UsageError
+from ccverify.evidence import Evidence
 from ccverify.findings import Assurance, Finding, FindingList, State
 from ccverify.policy.judge import MIN_NONCE_BYTES, Binding, judge_tdx
 from ccverify.policy.judge_eventlog import judge_event_log
@@ -31,22 +31,9 @@ from ccverify.tdx.quote import Quote, decode_quote_text, parse_quote
 from ccverify.tdx.verify import TdxVerification, verify_quote
 from ccverify.trust.store import TrustKind, TrustStore
 
-__all__ = ["Evidence", "check"]
+__all__ = ["check"]
 
 _IMAGE_CHECKS = frozenset({"TDX-MRTD", "TDX-RTMR0", "TDX-RTMR1", "TDX-RTMR2"})
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What an attester sends.
-
-    Attributes:
-        quote: a TDX quote: raw, hex or base64.
-        event_log: the CCEL or dstack log of the same boot, if there is one.
-    """
-
-    quote: bytes
-    event_log: bytes | None = None
 
 
 def check(
@@ -217,10 +204,10 @@ def _verdict(
 def _inputs(
     evidence: Evidence, binding: Binding, collateral: CollateralPack, trust: TrustStore
 ) -> dict[str, Any]:
-    log = evidence.event_log
+    log, quote = evidence.event_log, evidence.quote or b""
     return {
         "verifier": f"ccverify {__version__}",
-        "evidence": {"sha384": _sha384(evidence.quote), "bytes": len(evidence.quote)},
+        "evidence": {"sha384": _sha384(quote), "bytes": len(quote)},
         "event_log": None if log is None else {"sha384": _sha384(log), "bytes": len(log)},
         "nonce": None if binding.nonce is None else binding.nonce.hex(),
         "report_data": None if binding.report_data is None else binding.report_data.hex(),

@@ -25,13 +25,13 @@ from ccverify.cli.inputs import (
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import screen, write_file, write_stderr, write_stdout
 from ccverify.errors import UsageError
+from ccverify.evidence import Evidence
 from ccverify.policy.document import load_policy
 from ccverify.policy.model import Policy
 from ccverify.results.verdict import Verdict
 from ccverify.tdx.collateral import CollateralPack, parse_collateral
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.store import TrustKind, TrustStore
-from ccverify.verifier import Evidence
 from ccverify.verifier import check as check_evidence
 
 __all__ = ["check"]

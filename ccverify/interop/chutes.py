@@ -13,17 +13,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ccverify.errors import EvidenceError
+from ccverify.evidence import Assertion, BindingInputs, BindingProfile, Evidence
 from ccverify.interop.devices import MAX_DEVICES, NONCE_BYTES, parse_devices
 from ccverify.interop.dstack import MAX_QUOTE_BYTES
 from ccverify.interop.elements import Element, parse_foreign_json
 from ccverify.interop.inference_report import MAX_NODES
-from ccverify.interop.model import (
-    Assertion,
-    BindingInputs,
-    BindingProfile,
-    ForeignEvidence,
-    NodeEvidence,
-)
+from ccverify.interop.model import ForeignEvidence
 
 __all__ = [
     "FORMAT",
@@ -64,9 +59,7 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     return ForeignEvidence(FORMAT, nodes, asserted=said)
 
 
-def parse_instance(
-    item: Element, quote_name: str, shared_nonce: Element | None = None
-) -> NodeEvidence:
+def parse_instance(item: Element, quote_name: str, shared_nonce: Element | None = None) -> Evidence:
     """Read one instance, as Chutes or a reseller sends it.
 
     Args:
@@ -78,9 +71,9 @@ def parse_instance(
     nonce = item.optional("nonce") or shared_nonce
     certificate = item.optional("certificate")
     key = item.optional("e2e_pubkey")
-    return NodeEvidence(
+    return Evidence(
         label=item.member("instance_id").text(most=_MAX_ID),
-        tdx_quote=item.member(quote_name).base64(most=MAX_QUOTE_BYTES),
+        quote=item.member(quote_name).base64(most=MAX_QUOTE_BYTES),
         event_log=None,
         gpus=gpus,
         switches=switches,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from ccverify.evidence import Assertion, DeviceEvidence
 from ccverify.interop.elements import Element
-from ccverify.interop.model import Assertion, DeviceEvidence
 
 __all__ = [
     "MAX_CHAIN_BYTES",

@@ -9,14 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ccverify.evidence import BindingInputs, BindingProfile, EventLogFormat, Evidence
 from ccverify.interop.elements import Element, parse_foreign_json
-from ccverify.interop.model import (
-    BindingInputs,
-    BindingProfile,
-    EventLogFormat,
-    ForeignEvidence,
-    NodeEvidence,
-)
+from ccverify.interop.model import ForeignEvidence
 from ccverify.interop.scale import ScaleAttestation, parse_scale_attestation
 
 __all__ = [
@@ -66,14 +61,14 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
         return _from_scale(parse_scale_attestation(data, element.path))
     report_data, vm_config = top.optional("report_data"), top.optional("vm_config")
     log = event_log_bytes(top)
-    node = NodeEvidence(
+    node = Evidence(
         label="guest",
-        tdx_quote=top.member("quote").hex(most=MAX_QUOTE_BYTES),
+        quote=top.member("quote").hex(most=MAX_QUOTE_BYTES),
         event_log=log,
         gpus=(),
         switches=(),
         binding=BindingInputs(
-            BindingProfile.CALLER_CHOSEN,
+            BindingProfile.DSTACK,
             report_data=(
                 report_data.hex(least=_REPORT_DATA_BYTES, most=_REPORT_DATA_BYTES)
                 if report_data
@@ -93,14 +88,14 @@ def parse_attestation(data: bytes) -> ForeignEvidence:
 
 def _from_scale(attestation: ScaleAttestation) -> ForeignEvidence:
     vm_config = _vm_config(attestation.config)
-    node = NodeEvidence(
+    node = Evidence(
         label="guest",
-        tdx_quote=attestation.quote,
+        quote=attestation.quote,
         event_log=attestation.event_log,
         gpus=(),
         switches=(),
         binding=BindingInputs(
-            BindingProfile.CALLER_CHOSEN,
+            BindingProfile.DSTACK,
             report_data=attestation.report_data,
             vm_config=vm_config,
         ),

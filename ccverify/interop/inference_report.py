@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from ccverify.evidence import (
+    BindingInputs,
+    BindingProfile,
+    DeviceEvidence,
+    EventLogFormat,
+    Evidence,
+    NodeRole,
+)
 from ccverify.interop.devices import NONCE_BYTES, assertions
 from ccverify.interop.dstack import (
     MAX_COMPOSE_CHARACTERS,
@@ -19,14 +27,6 @@ from ccverify.interop.dstack import (
     tcb_info_text,
 )
 from ccverify.interop.elements import Element
-from ccverify.interop.model import (
-    BindingInputs,
-    BindingProfile,
-    DeviceEvidence,
-    EventLogFormat,
-    NodeEvidence,
-    NodeRole,
-)
 from ccverify.interop.nras import parse_request
 
 __all__ = ["MAX_NODES", "parse_report", "parse_reports", "unread"]
@@ -47,7 +47,7 @@ _UNREAD: Final = (
 )
 
 
-def parse_reports(top: Element) -> tuple[NodeEvidence, ...]:
+def parse_reports(top: Element) -> tuple[Evidence, ...]:
     """Read a report that may list further nodes under ``all_attestations``.
 
     The top level repeats one of them.  If it differs in anything a verdict rests on, say in the
@@ -65,20 +65,20 @@ def parse_reports(top: Element) -> tuple[NodeEvidence, ...]:
     return nodes if repeated else (own, *nodes)
 
 
-def _same(one: NodeEvidence, other: NodeEvidence) -> bool:
+def _same(one: Evidence, other: Evidence) -> bool:
     devices = [
         [(d.report, d.certificate_chain) for d in (*node.gpus, *node.switches)]
         for node in (one, other)
     ]
     return (
-        one.tdx_quote == other.tdx_quote
+        one.quote == other.quote
         and one.event_log == other.event_log
         and one.binding == other.binding
         and devices[0] == devices[1]
     )
 
 
-def parse_report(report: Element, label: str, role: NodeRole = NodeRole.WORKLOAD) -> NodeEvidence:
+def parse_report(report: Element, label: str, role: NodeRole = NodeRole.WORKLOAD) -> Evidence:
     """Read one node.
 
     Raises:
@@ -92,9 +92,9 @@ def parse_report(report: Element, label: str, role: NodeRole = NodeRole.WORKLOAD
     gpus, switches = _devices(report)
     info = report.optional("info")
     log = event_log_bytes(report)
-    return NodeEvidence(
+    return Evidence(
         label=label,
-        tdx_quote=quote,
+        quote=quote,
         event_log=log,
         gpus=gpus,
         switches=switches,
@@ -126,7 +126,7 @@ def _binding(report: Element, info: Element | None) -> BindingInputs:
     tcb_info = tcb_info_text(info)
     compose = tcb_info.optional("app_compose") if tcb_info else None
     config = report.optional("vm_config") or (info.optional("vm_config") if info else None)
-    profile = BindingProfile.ADDRESS_TLS_NONCE if fingerprint else BindingProfile.ADDRESS_NONCE
+    profile = BindingProfile.NEAR if fingerprint else BindingProfile.REDPILL
     return BindingInputs(
         profile,
         request_nonce=nonce.hex(least=NONCE_BYTES, most=NONCE_BYTES) if nonce else None,

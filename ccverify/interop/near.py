@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ccverify.evidence import NodeRole
 from ccverify.interop.elements import Element
 from ccverify.interop.inference_report import MAX_NODES, parse_report, parse_reports, unread
-from ccverify.interop.model import ForeignEvidence, NodeRole
+from ccverify.interop.model import ForeignEvidence
 
 __all__ = ["FORMAT", "MARKS", "matches", "parse"]
 

@@ -9,15 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ccverify.evidence import BindingInputs, BindingProfile, DeviceEvidence, Evidence
 from ccverify.interop.devices import MAX_DEVICES, NONCE_BYTES, assertions, parse_devices
 from ccverify.interop.elements import Element
-from ccverify.interop.model import (
-    BindingInputs,
-    BindingProfile,
-    DeviceEvidence,
-    ForeignEvidence,
-    NodeEvidence,
-)
+from ccverify.interop.model import ForeignEvidence
 
 __all__ = ["FORMAT", "matches", "parse", "parse_request"]
 
@@ -53,12 +48,12 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     """Read the one node a request describes; raises as `parse_request`."""
     top = Element(document)
     nonce, gpus, switches = parse_request(top)
-    node = NodeEvidence(
+    node = Evidence(
         label="devices",
-        tdx_quote=None,
+        quote=None,
         event_log=None,
         gpus=gpus,
         switches=switches,
-        binding=BindingInputs(BindingProfile.DEVICE_NONCE, request_nonce=nonce),
+        binding=BindingInputs(BindingProfile.RAW_NONCE, request_nonce=nonce),
     )
     return ForeignEvidence(FORMAT, (node,), asserted=assertions(top, ("arch", "claims_version")))

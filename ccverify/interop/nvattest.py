@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ccverify.evidence import BindingInputs, BindingProfile, Evidence
 from ccverify.interop.devices import MAX_DEVICES, assertions, parse_devices
 from ccverify.interop.elements import Element
-from ccverify.interop.model import BindingInputs, BindingProfile, ForeignEvidence, NodeEvidence
+from ccverify.interop.model import ForeignEvidence
 
 __all__ = ["FORMAT", "matches", "parse"]
 
@@ -37,14 +38,14 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     items = (top if is_list else top.member("evidences")).items(most=MAX_DEVICES)
     gpus, switches = parse_devices(items)
     nonces = {device.claimed_nonce for device in (*gpus, *switches)}
-    node = NodeEvidence(
+    node = Evidence(
         label="devices",
-        tdx_quote=None,
+        quote=None,
         event_log=None,
         gpus=gpus,
         switches=switches,
         binding=BindingInputs(
-            BindingProfile.DEVICE_NONCE,
+            BindingProfile.RAW_NONCE,
             request_nonce=nonces.pop() if len(nonces) == 1 else None,
         ),
     )

@@ -11,6 +11,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ccverify.evidence import (
+    BindingInputs,
+    BindingProfile,
+    DeviceEvidence,
+    Evidence,
+    OtherCpuEvidence,
+)
 from ccverify.interop.devices import (
     MAX_DEVICES,
     NONCE_BYTES,
@@ -20,14 +27,7 @@ from ccverify.interop.devices import (
 )
 from ccverify.interop.dstack import MAX_QUOTE_BYTES
 from ccverify.interop.elements import Element, member_texts
-from ccverify.interop.model import (
-    BindingInputs,
-    BindingProfile,
-    DeviceEvidence,
-    ForeignEvidence,
-    NodeEvidence,
-    OtherCpuEvidence,
-)
+from ccverify.interop.model import ForeignEvidence
 
 __all__ = ["FORMAT", "V3", "matches", "parse"]
 
@@ -65,9 +65,9 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     is_tdx = platform.value == _TDX
     gpus, switches = split_devices((*_devices(top, "gpu"), *_devices(top, "nvswitch")))
     nvswitch = top.optional("nvswitch")
-    node = NodeEvidence(
+    node = Evidence(
         label="enclave",
-        tdx_quote=data if is_tdx else None,
+        quote=data if is_tdx else None,
         event_log=None,
         gpus=gpus,
         switches=switches,

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ccverify.interop.devices import MAX_DEVICES, parse_devices
-from ccverify.interop.dstack import MAX_LOG_CHARACTERS, MAX_QUOTE_BYTES
-from ccverify.interop.elements import Element
-from ccverify.interop.model import (
+from ccverify.evidence import (
     BindingInputs,
     BindingProfile,
     DeviceEvidence,
     EventLogFormat,
-    ForeignEvidence,
-    NodeEvidence,
+    Evidence,
 )
+from ccverify.interop.devices import MAX_DEVICES, parse_devices
+from ccverify.interop.dstack import MAX_LOG_CHARACTERS, MAX_QUOTE_BYTES
+from ccverify.interop.elements import Element
+from ccverify.interop.model import ForeignEvidence
 
 __all__ = ["FORMAT", "matches", "parse"]
 
@@ -55,9 +55,9 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     if top.has("quote"):
         return ForeignEvidence(FORMAT, (_node(top, ((), ()), BindingInputs(_PROFILE)),))
     devices = _devices(top)
-    node = NodeEvidence(
+    node = Evidence(
         label="guest",
-        tdx_quote=None,
+        quote=None,
         event_log=None,
         gpus=devices[0],
         switches=devices[1],
@@ -94,12 +94,12 @@ def _devices(part: Element) -> _Devices:
     return parse_devices(items, hex_reports=True)
 
 
-def _node(cpu: Element, devices: _Devices, binding: BindingInputs) -> NodeEvidence:
+def _node(cpu: Element, devices: _Devices, binding: BindingInputs) -> Evidence:
     log = cpu.optional("cc_eventlog")
     has_log = log is not None and log.value != ""
-    return NodeEvidence(
+    return Evidence(
         label="guest",
-        tdx_quote=cpu.member("quote").base64(most=MAX_QUOTE_BYTES),
+        quote=cpu.member("quote").base64(most=MAX_QUOTE_BYTES),
         event_log=log.base64(most=_MAX_CCEL) if log is not None and has_log else None,
         gpus=devices[0],
         switches=devices[1],

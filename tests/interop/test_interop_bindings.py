@@ -29,9 +29,10 @@ from test_interop_captures import (
 )
 
 from ccverify.errors import EvidenceError
+from ccverify.evidence import BindingInputs, BindingProfile, Evidence
 from ccverify.interop.chutes import parse_instance_keys, with_instance_keys
 from ccverify.interop.detect import parse_foreign_evidence
-from ccverify.interop.model import BindingInputs, BindingProfile, ForeignEvidence, NodeEvidence
+from ccverify.interop.model import ForeignEvidence
 from ccverify.tdx.quote import parse_quote
 
 # The nonce that each client sent, from the URL of its request.
@@ -56,9 +57,9 @@ REPRODUCED = {
 }
 
 
-def report_data(node: NodeEvidence) -> bytes:
-    if node.tdx_quote is not None:
-        return parse_quote(node.tdx_quote).report.report_data
+def report_data(node: Evidence) -> bytes:
+    if node.quote is not None:
+        return parse_quote(node.quote).report.report_data
     assert node.other_cpu is not None
     return node.other_cpu.report[0x50:0x90]  # REPORT_DATA of an SEV-SNP report
 
@@ -67,11 +68,11 @@ def expected_report_data(inputs: BindingInputs) -> bytes | None:
     """The first part of REPORTDATA (or all of it) as `BindingProfile` describes it."""
     address, nonce = inputs.signing_address, inputs.request_nonce
     match inputs.profile:
-        case BindingProfile.ADDRESS_NONCE:
+        case BindingProfile.REDPILL:
             assert address is not None
             assert nonce is not None
             return address.ljust(32, b"\0") + nonce
-        case BindingProfile.ADDRESS_TLS_NONCE:
+        case BindingProfile.NEAR:
             assert address is not None
             assert nonce is not None
             return sha256(address + (inputs.tls_fingerprint or b"")).digest() + nonce
@@ -91,13 +92,13 @@ def expected_report_data(inputs: BindingInputs) -> bytes | None:
     raise AssertionError(inputs.profile)
 
 
-def device_nonce(node: NodeEvidence) -> bytes | None:
+def device_nonce(node: Evidence) -> bytes | None:
     if node.binding.profile is BindingProfile.CHUTES:
         return report_data(node)[:32]
     return node.binding.request_nonce
 
 
-def tls_key_hash(node: NodeEvidence) -> bytes | None:
+def tls_key_hash(node: Evidence) -> bytes | None:
     if node.binding.profile is not BindingProfile.CHUTES or node.binding.tls_certificate is None:
         return None
     key = load_der_x509_certificate(node.binding.tls_certificate).public_key()

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from ccverify.errors import EvidenceError
+from ccverify.evidence import BindingProfile, EventLogFormat, NodeRole
 from ccverify.interop.detect import parse_foreign_evidence
-from ccverify.interop.model import BindingProfile, EventLogFormat, ForeignEvidence, NodeRole
+from ccverify.interop.model import ForeignEvidence
 from ccverify.tdx.eventlog import parse_event_log, replay
 from ccverify.tdx.quote import parse_quote
 
@@ -35,26 +36,22 @@ class Holds(NamedTuple):
 FILES: dict[str, Holds] = {
     CHUTES: Holds("chutes", [(8, 0, 5247)] + [(8, 0, 5243)] * 6, BindingProfile.CHUTES),
     REDPILL: Holds("redpill", [(8, 0, 5243)] * 5, BindingProfile.CHUTES),
-    NEAR_NODE: Holds("near", [(8, 0, 5010)], BindingProfile.ADDRESS_TLS_NONCE, logs=1),
+    NEAR_NODE: Holds("near", [(8, 0, 5010)], BindingProfile.NEAR, logs=1),
     NEAR_GATEWAY: Holds(
         "near",
         [(0, 0, 5006), (8, 0, 5010), (8, 0, 5010), (8, 0, 5006)],
-        BindingProfile.ADDRESS_NONCE,
+        BindingProfile.REDPILL,
         logs=4,
     ),
     TINFOIL_SNP: Holds("tinfoil", [(0, 0, 0)], BindingProfile.TINFOIL_V3),
-    "tdx/dstack/quote-report.json": Holds(
-        "dstack", [(0, 0, 5006)], BindingProfile.CALLER_CHOSEN, logs=1
-    ),
+    "tdx/dstack/quote-report.json": Holds("dstack", [(0, 0, 5006)], BindingProfile.DSTACK, logs=1),
     "tdx/dstack/tdx-lite-getquote.json": Holds(
-        "dstack", [(0, 0, 5006)], BindingProfile.CALLER_CHOSEN, logs=1
+        "dstack", [(0, 0, 5006)], BindingProfile.DSTACK, logs=1
     ),
     "tdx/dstack/tdx-lite-attestation.json": Holds(
-        "dstack", [(0, 0, 5006)], BindingProfile.CALLER_CHOSEN, logs=1
+        "dstack", [(0, 0, 5006)], BindingProfile.DSTACK, logs=1
     ),
-    "tdx/dstack/attestation.bin": Holds(
-        "dstack", [(0, 0, 5010)], BindingProfile.CALLER_CHOSEN, logs=1
-    ),
+    "tdx/dstack/attestation.bin": Holds("dstack", [(0, 0, 5010)], BindingProfile.DSTACK, logs=1),
     "tdx/dstack/gpu_attestation_h100.json": Holds("detached-eat", [], None, results=1),
     "nvidia/claims/dstack/gpu_attestation_h100.json": Holds("detached-eat", [], None, results=1),
     "nvidia/claims/attestation-sdk-sample/hopperClaimsv3_detached_eat.json": Holds(
@@ -64,16 +61,16 @@ FILES: dict[str, Holds] = {
         "detached-eat", [], None, results=1
     ),
     "nvidia/hopper/attestation-sdk-serialized/hopper_evidence.json": Holds(
-        "nvattest", [(1, 0, 0)], BindingProfile.DEVICE_NONCE
+        "nvattest", [(1, 0, 0)], BindingProfile.RAW_NONCE
     ),
     "nvidia/hopper/attestation-sdk-serialized/hopper_evidence_cert_hold.json": Holds(
-        "nvattest", [(1, 0, 0)], BindingProfile.DEVICE_NONCE
+        "nvattest", [(1, 0, 0)], BindingProfile.RAW_NONCE
     ),
     "nvidia/hopper/attestation-sdk-testdata/evidence_hopper_590_12.json": Holds(
-        "nvattest", [(1, 0, 0)], BindingProfile.DEVICE_NONCE
+        "nvattest", [(1, 0, 0)], BindingProfile.RAW_NONCE
     ),
-    f"{PPCIE}/gpu_evidence.json": Holds("nvattest", [(8, 0, 0)], BindingProfile.DEVICE_NONCE),
-    f"{PPCIE}/switch_evidence.json": Holds("nvattest", [(0, 4, 0)], BindingProfile.DEVICE_NONCE),
+    f"{PPCIE}/gpu_evidence.json": Holds("nvattest", [(8, 0, 0)], BindingProfile.RAW_NONCE),
+    f"{PPCIE}/switch_evidence.json": Holds("nvattest", [(0, 4, 0)], BindingProfile.RAW_NONCE),
 }
 
 # Real files that are no evidence in a known format → what the error says.
@@ -108,9 +105,7 @@ def test_what_a_real_file_holds(vectors: Path, pattern: str) -> None:
     evidence, expected = read(vectors, pattern), FILES[pattern]
     nodes = evidence.nodes
     assert evidence.format == expected.format
-    assert [(len(n.gpus), len(n.switches), len(n.tdx_quote or b"")) for n in nodes] == (
-        expected.nodes
-    )
+    assert [(len(n.gpus), len(n.switches), len(n.quote or b"")) for n in nodes] == (expected.nodes)
     assert {n.binding.profile for n in nodes} == ({expected.profile} if nodes else set())
     assert sum(n.event_log is not None for n in nodes) == expected.logs
     assert len(evidence.results) == expected.results
@@ -125,9 +120,9 @@ def test_quotes_logs_and_reports_are_usable(vectors: Path, pattern: str) -> None
             assert device.report.startswith(b"\x11\xe0")
             assert device.certificate_chain.count(b"BEGIN CERTIFICATE") == 5
             assert device.claimed_nonce in (None, device.report[4:36])
-        if node.tdx_quote is None:
+        if node.quote is None:
             continue
-        report = parse_quote(node.tdx_quote).report
+        report = parse_quote(node.quote).report
         assert node.binding.report_data in (None, report.report_data)
         if node.event_log is not None:
             assert node.event_log_format is EventLogFormat.DSTACK_JSON
@@ -165,7 +160,7 @@ def test_a_repeated_node_counts_once_and_the_rest_is_named(vectors: Path) -> Non
 
 def test_other_cpu_evidence_is_not_taken_for_none(vectors: Path) -> None:
     (node,) = read(vectors, TINFOIL_SNP).nodes
-    assert node.tdx_quote is None
+    assert node.quote is None
     assert node.other_cpu is not None
     assert node.other_cpu.technology == "sev-snp"
     assert len(node.other_cpu.report) == 1184

@@ -31,10 +31,11 @@ from interop_samples import (
 )
 
 from ccverify.errors import EvidenceError
+from ccverify.evidence import BindingProfile, EventLogFormat, NodeRole
 from ccverify.interop import detect
 from ccverify.interop.detect import KNOWN_FORMATS, parse_foreign_evidence
 from ccverify.interop.elements import MAX_DEPTH, Element, member_texts
-from ccverify.interop.model import BindingProfile, EventLogFormat, ForeignEvidence, NodeRole
+from ccverify.interop.model import ForeignEvidence
 
 FORMATS = {
     "nvattest list": "nvattest",
@@ -446,7 +447,7 @@ def accept_or_refuse(data: bytes) -> None:
     assert evidence.nodes or evidence.results
     for node in evidence.nodes:
         assert (node.event_log is None) == (node.event_log_format is None)
-        assert node.tdx_quote or node.gpus or node.switches or node.other_cpu
+        assert node.quote or node.gpus or node.switches or node.other_cpu
 
 
 @given(VALUES.filter(lambda v: isinstance(v, dict)), st.sampled_from([None, 1, "\t"]))

@@ -74,7 +74,7 @@ def test_configuration(config: str, vm_config: str | None) -> None:
     ):
         (node,) = parse_foreign_evidence(data).nodes
         assert node.binding.vm_config == vm_config
-        assert node.tdx_quote == QUOTE
+        assert node.quote == QUOTE
 
 
 @pytest.mark.parametrize("size", [63, 64, 16383, 16384])
