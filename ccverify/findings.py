@@ -46,6 +46,8 @@ class Finding(NamedTuple):
         found: what the evidence says, or the reason of NOT_CHECKED and NOT_APPLICABLE.
         where: byte range, JSON path or certificate the finding is about.
         assurance: what the value in `found` rests on.
+        subject: the device the finding is about, such as ``gpu-0`` or ``nvswitch-3``; None for
+            the TD and for the node as a whole.
     """
 
     code: str
@@ -54,6 +56,7 @@ class Finding(NamedTuple):
     found: str | None = None
     where: str | None = None
     assurance: Assurance = Assurance.NONE
+    subject: str | None = None
 
 
 # What a PASS costs is paid some fifty times for each quote: skip the named tuple's own
@@ -63,12 +66,13 @@ _PASS, _HARDWARE = State.PASS, Assurance.HARDWARE
 
 
 class FindingList:
-    """Findings in the order in which the checks were made."""
+    """Findings in the order in which the checks were made, all about one subject."""
 
-    __slots__ = ("_findings",)
+    __slots__ = ("_findings", "_subject")
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str | None = None) -> None:
         self._findings: list[Finding] = []
+        self._subject = subject
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self._findings)
@@ -89,7 +93,9 @@ class FindingList:
         assurance: Assurance = Assurance.HARDWARE,
     ) -> None:
         """The check passed."""
-        self._findings.append(_new(Finding, (code, _PASS, None, found, where, assurance)))
+        self._findings.append(
+            _new(Finding, (code, _PASS, None, found, where, assurance, self._subject))
+        )
 
     def failed(
         self,
@@ -100,22 +106,30 @@ class FindingList:
         assurance: Assurance = Assurance.NONE,
     ) -> None:
         """The check failed: `found` is not `expected`."""
-        self._findings.append(Finding(code, State.FAIL, expected, found, where, assurance))
+        self._findings.append(
+            Finding(code, State.FAIL, expected, found, where, assurance, self._subject)
+        )
 
     def skipped(self, code: str, reason: str, where: str | None = None) -> None:
         """The check could not be made."""
-        self._findings.append(Finding(code, State.NOT_CHECKED, None, reason, where))
+        self._findings.append(
+            Finding(code, State.NOT_CHECKED, None, reason, where, subject=self._subject)
+        )
 
     def not_applicable(self, code: str, reason: str) -> None:
         """The check has no meaning for this evidence."""
-        self._findings.append(Finding(code, State.NOT_APPLICABLE, None, reason))
+        self._findings.append(
+            Finding(code, State.NOT_APPLICABLE, None, reason, subject=self._subject)
+        )
 
     def ended(
         self, code: str, problem: str | None, *, expected: str, found: str, where: str | None = None
     ) -> bool:
         """Record PASS with `found` where there is no problem, FAIL with the problem otherwise."""
         if problem is None:
-            self._findings.append(_new(Finding, (code, _PASS, None, found, where, _HARDWARE)))
+            self._findings.append(
+                _new(Finding, (code, _PASS, None, found, where, _HARDWARE, self._subject))
+            )
         else:
             self.failed(code, expected, problem, where)
         return problem is None

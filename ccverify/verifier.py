@@ -7,33 +7,42 @@ read from the environment, and the same arguments give the same verdict, byte fo
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ccverify._version import __version__
-from ccverify.checks import Category, find_check
-from ccverify.errors import EvidenceError, UsageError
-from ccverify.evidence import Evidence
-from ccverify.findings import Assurance, Finding, FindingList, State
-from ccverify.policy.judge import MIN_NONCE_BYTES, Binding, judge_tdx
-from ccverify.policy.judge_eventlog import judge_event_log
-from ccverify.policy.model import Policy
-from ccverify.results.verdict import (
-    EXIT_NOTHING,
-    Conclusion,
-    Verdict,
-    conclude,
-    counts_against,
+from ccverify.appraisal.classes import judge_classes
+from ccverify.appraisal.devices import DevicesPart, appraise_devices
+from ccverify.appraisal.inputs import Inputs
+from ccverify.appraisal.td import TdPart, appraise_td
+from ccverify.bundle.binding import CHANNEL_INPUTS
+from ccverify.checks import Scope
+from ccverify.errors import UsageError
+from ccverify.evidence import BindingProfile, DeviceEvidence, Evidence, NodeRole
+from ccverify.findings import Assurance, Finding, FindingList
+from ccverify.nvidia.collateral import NvidiaCollateral
+from ccverify.policy.judge_binding import (
+    Request,
+    Tie,
+    binding_claims,
+    judge_binding,
+    relay_problem,
+    tie,
 )
-from ccverify.tdx.claims import TdxClaims
+from ccverify.policy.model import DevicePolicy, Policy, TdxPolicy
+from ccverify.results.verdict import EXIT_NOTHING, Conclusion, Verdict, conclude
 from ccverify.tdx.collateral import CollateralPack
-from ccverify.tdx.quote import Quote, decode_quote_text, parse_quote
-from ccverify.tdx.verify import TdxVerification, verify_quote
 from ccverify.trust.store import TrustKind, TrustStore
 
 __all__ = ["check"]
 
-_IMAGE_CHECKS = frozenset({"TDX-MRTD", "TDX-RTMR0", "TDX-RTMR1", "TDX-RTMR2"})
+MIN_NONCE_BYTES = 16
+"""A shorter nonce could be guessed or met again by chance."""
+
+_NO_DEVICE_COLLATERAL = NvidiaCollateral()
+_PLAIN = (BindingProfile.RAW_NONCE, BindingProfile.DSTACK)
 
 
 def check(
@@ -44,10 +53,12 @@ def check(
     nonce: bytes | None,
     collateral: CollateralPack,
     trust: TrustStore,
+    nvidia: NvidiaCollateral = _NO_DEVICE_COLLATERAL,
     report_data: bytes | None = None,
+    channel: Mapping[str, str] | None = None,
     what_if: CollateralPack | None = None,
 ) -> Verdict:
-    """Judge evidence by a policy.
+    """Judge the evidence of one node by a policy.
 
     Bad evidence and bad collateral never raise: they end in findings.
 
@@ -56,54 +67,74 @@ def check(
         policy: the tenant's expectations.
         now: evaluation time, timezone-aware; fractions of a second are dropped, so that the
             recorded time gives the same verdict again.
-        nonce: the relying party's nonce, 16 to 64 bytes, expected at the start of REPORTDATA
-            with zeros after it; None leaves freshness unchecked.
+        nonce: the relying party's nonce, 16 to 64 bytes; what must follow from it in REPORTDATA
+            and in device reports, the policy's binding profiles say (docs/bindings.md).  None
+            leaves freshness unchecked.
         collateral: what Intel published; may be empty.
         trust: trust anchors, usually `TrustStore.production()`.
+        nvidia: what NVIDIA published; may be empty.
         report_data: all 64 bytes of REPORTDATA, instead of a nonce.
+        channel: what the relying party sees of the channel, such as ``tls_fingerprint``, by
+            the names of `ccverify.bundle.binding.CHANNEL_INPUTS`: lower-case hex, or text.
         what_if: other collateral, such as Intel's next TCB set: its TCB status is reported
             beside the verdict and never changes it.
 
     Raises:
         UsageError: an argument is impossible (naive time, nonce of a wrong length, ...).
     """
-    binding = _binding(nonce, report_data)
+    request = _request(nonce, report_data, channel)
     now = _whole_seconds(now)
     if isinstance(evidence, bytes | bytearray | memoryview):
         evidence = Evidence(bytes(evidence))
+    applied = _for_role(policy, evidence.role)
+    inputs = Inputs(collateral, nvidia, trust, now, what_if)
+    record = _record(evidence, request, inputs)
     findings = FindingList()
     _report_trust(findings, trust)
-    inputs = _inputs(evidence, binding, collateral, trust)
-    outline = (now, trust.kind is TrustKind.SIMULATED, policy, inputs)
-    if not evidence.quote:
-        return _verdict(findings, None, *outline, exit_code=EXIT_NOTHING)
-    try:
-        quote = parse_quote(decode_quote_text(evidence.quote))
-    except EvidenceError as problem:
-        expected = problem.expected or "one TDX quote"
-        found = f"{problem.message}: {problem.found}" if problem.found else problem.message
-        findings.failed("TDX-QUOTE-FORMAT", expected, found, problem.where)
-        return _verdict(findings, None, *outline)
-    _report_format(findings, quote)
-    verification = verify_quote(quote, collateral, trust, now)
-    inputs["collateral"]["used"] = [a.record for a in verification.collateral.artefacts]
-    inputs["quote"] = {"sha384": quote.digest, "signed_bytes": len(quote.signed_range)}
-    authentic = _authentic(verification.findings, trust)
-    level = Assurance.HARDWARE if authentic else Assurance.NONE
-    _add_verified(findings, verification, policy, trust)
-    judged = judge_tdx(policy.tdx, verification, binding, now, level)
-    findings.extend(judged)
-    log = judge_event_log(
-        policy.tdx.event_log,
-        evidence.event_log,
-        quote.report.rtmrs,
-        authentic=authentic,
-        image_expected=all(f.state is State.PASS for f in judged if f.code in _IMAGE_CHECKS),
+    devices = (*evidence.gpus, *evidence.switches)
+    outline: dict[str, Any] = {
+        "evaluated_at": now,
+        "simulated": trust.kind is TrustKind.SIMULATED,
+        "policy": {"name": policy.name, "sha384": policy.digest},
+        "inputs": record,
+        "label": evidence.label,
+    }
+    if not evidence.quote and not devices and evidence.other_cpu is None:
+        listed, _, _ = conclude(findings)
+        return Verdict(Conclusion.INCOMPLETE, EXIT_NOTHING, findings=listed, tdx=None, **outline)
+    tied = tie(applied.binding, request, evidence.binding)
+    td = appraise_td(applied.tdx, evidence, tied, inputs)
+    parts = appraise_devices(applied, evidence, tied, inputs)
+    findings.extend(judge_classes(applied, evidence, parts))
+    findings.extend(td.findings)
+    findings.extend(parts.findings)
+    subjects = {Scope.NODE: (None,), **td.subjects, **parts.subjects}
+    composite = bool(devices) or tied.derivation.profile not in _PLAIN
+    claims = None
+    if composite:
+        subjects[Scope.BINDING] = (None,)
+        findings.extend(_judge_binding(applied, request, tied, td, parts, findings))
+        claims = binding_claims(tied, td.report_data, td.level)
+    record["collateral"]["used"] = list(td.artefacts)
+    if td.quote is not None:
+        record["quote"] = {"sha384": td.quote.digest, "signed_bytes": len(td.quote.signed_range)}
+    if devices:
+        record["nvidia_collateral"]["used"] = list(parts.manifests)
+    listed, conclusion, code = conclude(_believed(findings, trust), subjects)
+    return Verdict(
+        conclusion=conclusion,
+        exit_code=code,
+        tdx=td.claims,
+        gpus=parts.gpus,
+        nvswitches=parts.nvswitches,
+        topology=parts.topology,
+        binding=claims,
+        findings=listed,
+        **outline,
     )
-    findings.extend(log.findings)
-    other = None if what_if is None else _what_if(quote, what_if, trust, now)
-    claims = TdxClaims(verification, level, log.identity, log.assurance, other)
-    return _verdict(findings, claims, *outline)
+
+
+# --- arguments ---
 
 
 def _whole_seconds(now: datetime) -> datetime:
@@ -115,7 +146,9 @@ def _whole_seconds(now: datetime) -> datetime:
         raise UsageError("evaluation time is out of range", found=str(now)) from None
 
 
-def _binding(nonce: bytes | None, report_data: bytes | None) -> Binding:
+def _request(
+    nonce: bytes | None, report_data: bytes | None, channel: Mapping[str, str] | None
+) -> Request:
     if nonce is not None and report_data is not None:
         raise UsageError("give a nonce or report data, not both")
     if nonce is not None and not MIN_NONCE_BYTES <= len(nonce) <= 64:
@@ -128,7 +161,24 @@ def _binding(nonce: bytes | None, report_data: bytes | None) -> Binding:
         raise UsageError(
             "report data has the wrong length", expected="64 bytes", found=f"{len(report_data)}"
         )
-    return Binding(nonce, report_data)
+    for name in channel or ():
+        if name not in CHANNEL_INPUTS:
+            known = ", ".join(CHANNEL_INPUTS)
+            raise UsageError("no binding names this of a channel", expected=known, found=name[:80])
+    return Request(nonce, report_data, dict(channel or {}))
+
+
+def _for_role(policy: Policy, role: NodeRole) -> Policy:
+    """What of the policy applies to a node: a gateway has no devices."""
+    gateway = policy.gateway
+    if role is not NodeRole.GATEWAY or gateway is None:
+        return policy
+    return replace(
+        policy, tdx=gateway.tdx, gpus=None, nvswitches=None, topology=None, binding=gateway.binding
+    )
+
+
+# --- findings about the node ---
 
 
 def _report_trust(findings: FindingList, trust: TrustStore) -> None:
@@ -141,102 +191,64 @@ def _report_trust(findings: FindingList, trust: TrustStore) -> None:
         )
 
 
-def _report_format(findings: FindingList, quote: Quote) -> None:
-    found = f"version {quote.header.version}, {quote.report.body_type.name} body"
-    if quote.padding:
-        found += f", {quote.padding} bytes of zero padding"
-    findings.passed("TDX-QUOTE-FORMAT", found, assurance=Assurance.NONE)
-
-
-def _add_verified(
-    findings: FindingList, verification: TdxVerification, policy: Policy, trust: TrustStore
-) -> None:
-    for finding in verification.findings:
-        if (
-            finding.code == "TDX-COLLATERAL-FIELDS"
-            and finding.state is State.FAIL
-            and policy.tdx.collateral.allow_unknown_fields
-        ):
-            reason = f"the policy allows unknown members: {finding.found}"
-            finding = finding._replace(state=State.NOT_APPLICABLE, expected=None, found=reason)
-        if trust.kind is TrustKind.INSECURE:
-            finding = finding._replace(assurance=Assurance.NONE)
-        findings.add(finding)
-
-
-def _authentic(findings: tuple[Finding, ...], trust: TrustStore) -> bool:
-    """Whether every check on which genuineness rests has passed, under roots that count."""
-    if trust.kind is TrustKind.INSECURE:
-        return False
-    for finding in findings:
-        if finding.state is not State.PASS:
-            entry = find_check(finding.code)
-            if entry is None or entry.category is Category.AUTHENTICITY:
-                return False
-    return True
-
-
-def _verdict(
+def _judge_binding(
+    policy: Policy, request: Request, tied: Tie, td: TdPart, parts: DevicesPart,
     findings: FindingList,
-    claims: TdxClaims | None,
-    now: datetime,
-    simulated: bool,
-    policy: Policy,
-    inputs: dict[str, Any],
-    *,
-    exit_code: int | None = None,
-) -> Verdict:
-    listed, conclusion, code = conclude(findings)
-    if exit_code is not None:
-        conclusion, code = Conclusion.INCOMPLETE, exit_code
-    return Verdict(
-        conclusion=conclusion,
-        exit_code=code,
-        evaluated_at=now,
-        simulated=simulated,
-        findings=listed,
-        tdx=claims,
-        policy={"name": policy.name, "sha384": policy.digest},
-        inputs=inputs,
-    )
+) -> FindingList:  # fmt: skip
+    relayable = None
+    judged = {
+        prefix: section
+        for prefix, section, claims in (
+            ("GPU", policy.gpus, parts.gpus),
+            ("NVSWITCH", policy.nvswitches, parts.nvswitches),
+        )
+        if claims and isinstance(section, DevicePolicy)
+    }
+    if td.quote is not None and judged:
+        section = policy.tdx if isinstance(policy.tdx, TdxPolicy) else None
+        relayable = relay_problem(section, judged, tuple(findings))
+    return judge_binding(policy.binding, tied, request, td.report_data, relayable, td.level)
 
 
-def _inputs(
-    evidence: Evidence, binding: Binding, collateral: CollateralPack, trust: TrustStore
-) -> dict[str, Any]:
+def _believed(findings: FindingList, trust: TrustStore) -> Iterable[Finding]:
+    """Under a root that the user named, nothing is proven."""
+    if trust.kind is not TrustKind.INSECURE:
+        return findings
+    return [finding._replace(assurance=Assurance.NONE) for finding in findings]
+
+
+# --- the record ---
+
+
+def _record(evidence: Evidence, request: Request, inputs: Inputs) -> dict[str, Any]:
     log, quote = evidence.event_log, evidence.quote or b""
-    return {
+    record: dict[str, Any] = {
         "verifier": f"ccverify {__version__}",
         "evidence": {"sha384": _sha384(quote), "bytes": len(quote)},
         "event_log": None if log is None else {"sha384": _sha384(log), "bytes": len(log)},
-        "nonce": None if binding.nonce is None else binding.nonce.hex(),
-        "report_data": None if binding.report_data is None else binding.report_data.hex(),
-        "collateral": {"sha384": collateral.digest, "used": []},
-        "trust_store": {"kind": trust.kind.value, "sha384": trust.digest},
+        "nonce": None if request.nonce is None else request.nonce.hex(),
+        "report_data": None if request.report_data is None else request.report_data.hex(),
+        "collateral": {"sha384": inputs.intel.digest, "used": []},
+        "trust_store": {"kind": inputs.trust.kind.value, "sha384": inputs.trust.digest},
     }
+    if request.channel:
+        record["channel"] = dict(sorted(request.channel.items()))
+    devices = (("gpus", evidence.gpus), ("nvswitches", evidence.switches))
+    for name, given in devices:
+        if given:
+            record[name] = [_device_record(one) for one in given]
+    if evidence.gpus or evidence.switches:
+        record["nvidia_collateral"] = {"sha384": inputs.nvidia.digest, "used": []}
+    return record
 
 
-def _what_if(
-    quote: Quote, pack: CollateralPack, trust: TrustStore, now: datetime
-) -> tuple[dict[str, Any], Assurance]:
-    other = verify_quote(quote, pack, trust, now)
-    tcb, info = other.tcb, other.collateral.tcb_info
-    problems = [
-        f"{finding.code}: {finding.found}"
-        for finding in other.findings
-        # A set that is not in force yet, or no longer, is what the question is about.
-        if counts_against(finding) and not finding.code.endswith("-FRESH")
-    ]
-    answer = {
-        "collateral_sha384": pack.digest,
-        "tcb_evaluation_data_number": info.edition if info else None,
-        "tcb_status": tcb.status.value if tcb else None,
-        "advisory_ids": tcb.advisory_ids if tcb else (),
-        "tcb_shortfalls": tuple(map(str, tcb.shortfalls)) if tcb else (),
-        "problems": tuple(problems),
+def _device_record(device: DeviceEvidence) -> dict[str, Any]:
+    return {
+        "report_sha384": _sha384(device.report),
+        "certificate_chain_sha384": _sha384(device.certificate_chain),
+        "claimed_architecture": device.claimed_architecture,
+        "source": device.source,
     }
-    authentic = _authentic(other.findings, trust)
-    return answer, Assurance.HARDWARE if authentic else Assurance.NONE
 
 
 def _sha384(data: bytes) -> str:

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fuzz import checking, parsers, seeds
+from fuzz import (
+    checking,
+    device_seeds,
+    foreign,
+    foreign_seeds,
+    nvidia,
+    parsers,
+    seeds,
+)
 from fuzz.mutate import (
     Mutator,
     mutate_bytes,
@@ -22,6 +30,8 @@ from fuzz.mutate import (
     mutate_quote,
     mutate_yaml,
 )
+from fuzz.mutate_devices import mutate_opaque, mutate_report, mutate_xml
+from fuzz.mutate_foreign import mutate_foreign, mutate_jwt, mutate_scale
 
 __all__ = ["TARGETS", "Target"]
 
@@ -95,5 +105,84 @@ _ALL = (
     ),
 )
 
-TARGETS: Mapping[str, Target] = {target.name: target for target in _ALL}
+_NVIDIA = (
+    Target(
+        "spdm_report", nvidia.spdm_report, device_seeds.spdm_seeds, mutate_report, "spdm", 34 * _KIB
+    ),
+    Target(
+        "gpu_opaque",
+        nvidia.gpu_opaque,
+        device_seeds.gpu_opaque_seeds,
+        mutate_opaque,
+        "spdm",
+        2 * _KIB,
+    ),
+    Target(
+        "switch_opaque",
+        nvidia.switch_opaque,
+        device_seeds.switch_opaque_seeds,
+        mutate_opaque,
+        "spdm",
+        2 * _KIB,
+    ),
+    Target(
+        "device_chain", nvidia.device_chain, device_seeds.chain_seeds, mutate_pem, "pem", 264 * _KIB
+    ),
+    Target(
+        "device_extension",
+        nvidia.device_extension,
+        device_seeds.extension_seeds,
+        mutate_der,
+        "der",
+        4 * _KIB,
+    ),
+    Target("signed_xml", nvidia.signed_xml, device_seeds.rim_seeds, mutate_xml, "xml", 264 * _KIB),
+    Target("rim", nvidia.rim, device_seeds.rim_seeds, mutate_xml, "xml", 264 * _KIB),
+    Target("ocsp", nvidia.ocsp_response, device_seeds.ocsp_seeds, mutate_der, "der", 66 * _KIB),
+    Target("nvidia_crl", nvidia.nvidia_crl, device_seeds.crl_seeds, mutate_der, "der", 64 * _KIB),
+)
+
+_FOREIGN = (
+    *(
+        Target(
+            name,
+            foreign.reader(name),
+            lambda name=name: foreign_seeds.documents()[name],  # type: ignore[misc]
+            mutate_foreign,
+            "foreign",
+            64 * _KIB,
+        )
+        for name in foreign.MODULES
+    ),
+    Target(
+        "foreign",
+        foreign.foreign,
+        foreign_seeds.all_documents,
+        mutate_foreign,
+        "foreign",
+        64 * _KIB,
+    ),
+    Target("jwt", foreign.jwt_token, foreign_seeds.jwt_seeds, mutate_jwt, "foreign", 66 * _KIB),
+    Target(
+        "jwks", foreign.jwks_set, foreign_seeds.jwks_seeds, mutate_foreign, "foreign", 64 * _KIB
+    ),
+    Target(
+        "instance_keys",
+        foreign.instance_keys,
+        foreign_seeds.instance_key_seeds,
+        mutate_foreign,
+        "foreign",
+        64 * _KIB,
+    ),
+    Target(
+        "dstack_attestation",
+        foreign.dstack_attestation,
+        foreign_seeds.attestation_seeds,
+        mutate_scale,
+        "binary",
+        64 * _KIB,
+    ),
+)
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in (*_ALL, *_NVIDIA, *_FOREIGN)}
 """Every target by name."""

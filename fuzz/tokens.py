@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from fuzz import seeds
+from fuzz import device_seeds, foreign_seeds, seeds
 
 __all__ = ["DICTIONARIES", "dictionary_text"]
 
@@ -64,12 +64,53 @@ def _binary() -> set[bytes]:
     return words | {b"Spec ID Event03\0", b"CCEL", b"grub_cmd: ", b"\x0c\0", b"\xff" * 8}
 
 
+def _spdm() -> set[bytes]:
+    sizes = (0, 1, 2, 8, 48, 51, 55, 64, 128, 144, 256, 1024, 0xFFFF)
+    kinds = (3, 4, 6, 11, 12, 20, 21, 22, 25, 26, 34, 35, 36)
+    headers = {
+        kind.to_bytes(2, "little") + size.to_bytes(2, "little") for kind in kinds for size in sizes
+    }
+    blocks = {bytes((index,)) + b"\x01\x33\0\x01\x30\0" for index in (0, 1, 2, 64, 255)}
+    return headers | blocks | {b"\x11\xe0\x01\xff", b"\x11\x60\0\0", b"\x11\x7f", b"\xaa", b"\x55"}
+
+
+def _xml() -> set[bytes]:
+    text = b"".join(device_seeds.rim_seeds())
+    tags = {f"<{name}>".encode() for name in ("a", "/a", "a/", "!-- --", "?p ?", "![CDATA[x]]")}
+    words = set(re.findall(rb"[A-Za-z0-9:]{2,40}(?==)|(?<=</)[A-Za-z0-9:]{2,40}", text))
+    values = {value for value in re.findall(rb'"[^"]{1,62}"', text) if len(value) < 64}
+    more = {
+        b"<!DOCTYPE a [",
+        b"<!ENTITY a 'b'>]>",
+        b"&a;",
+        b"&#65;",
+        b"xml:id=",
+        b'xmlns:a="',
+        b"%a;",
+    }
+    return tags | words | {v for v in values if not re.fullmatch(rb'"[0-9a-f]{17,}"', v)} | more
+
+
+def _foreign() -> set[bytes]:
+    algorithms = (b"ES384", b"HS256", b"none", b"SHA-256", b"DIGEST", b"JWT", b"LS10", b"tdx")
+    made = {b'"%s"' % name for name in algorithms} | {
+        b"eyJhbGciOiJub25lIn0.",
+        b"..",
+        b"null",
+        b"[]",
+    }
+    return made | _strings(foreign_seeds.all_documents())
+
+
 DICTIONARIES: Mapping[str, Callable[[], set[bytes]]] = {
     "json": _json,
     "yaml": _yaml,
     "der": _der,
     "pem": _pem,
     "binary": _binary,
+    "spdm": _spdm,
+    "xml": _xml,
+    "foreign": _foreign,
 }
 
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vectors.judging import DEFAULT, judge_sim
 
-from ccverify.checks import CHECKS, Category, Check, Need
+from ccverify.checks import CHECKS, Category, Check, Need, Scope
 from ccverify.findings import Finding, State
 from ccverify.results.verdict import Conclusion, conclude, counts_against
 from ccverify.sim import SimPlatform
 
 P, F, N, A = State.PASS, State.FAIL, State.NOT_CHECKED, State.NOT_APPLICABLE
 ALL_PASS = [Finding(entry.code, P) for entry in CHECKS]
+EVERYTHING = dict.fromkeys(Scope, (None,))
 EACH = pytest.mark.parametrize("entry", CHECKS, ids=lambda entry: entry.code)
 
 
@@ -27,7 +28,7 @@ def _with(code: str, state: State) -> list[Finding]:
 
 
 def _concluded(findings: list[Finding]) -> tuple[Conclusion, int]:
-    _, conclusion, code = conclude(findings)
+    _, conclusion, code = conclude(findings, EVERYTHING)
     return conclusion, code
 
 
@@ -66,7 +67,7 @@ def test_not_applicable_counts_where_the_registry_knows_no_such_case(entry: Chec
 def test_a_missing_finding_counts_like_an_unchecked_one(entry: Check) -> None:
     """A programming error never widens what is trusted."""
     findings = [finding for finding in ALL_PASS if finding.code != entry.code]
-    listed, conclusion, _ = conclude(findings)
+    listed, conclusion, _ = conclude(findings, EVERYTHING)
     needed = entry.need in (Need.ALWAYS, Need.UNLESS_WAIVED)
     assert conclusion is (Conclusion.INCOMPLETE if needed else Conclusion.TRUSTED)
     added = [finding for finding in listed if finding.code == entry.code]
@@ -108,7 +109,7 @@ def test_precedence_of_exit_codes(first: int, second: int) -> None:
 
 
 def test_findings_are_listed_in_the_order_of_the_registry() -> None:
-    listed, *_ = conclude([Finding("TDX-NOVEL", P), *reversed(ALL_PASS)])
+    listed, *_ = conclude([Finding("TDX-NOVEL", P), *reversed(ALL_PASS)], EVERYTHING)
     assert [finding.code for finding in listed] == [e.code for e in CHECKS] + ["TDX-NOVEL"]
 
 
@@ -116,7 +117,7 @@ def test_findings_are_listed_in_the_order_of_the_registry() -> None:
 @settings(deadline=None, max_examples=300)
 def test_trusted_means_that_nothing_counts_against(states: dict[str, State]) -> None:
     findings = [Finding(code, state) for code, state in states.items()]
-    listed, conclusion, code = conclude(findings)
+    listed, conclusion, code = conclude(findings, EVERYTHING)
     against = [finding for finding in listed if counts_against(finding)]
     assert (conclusion is Conclusion.TRUSTED) == (not against) == (code == 0)
     assert (conclusion is Conclusion.UNTRUSTED) == any(f.state is F for f in against)

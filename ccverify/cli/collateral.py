@@ -1,4 +1,4 @@
-"""``ccverify collateral``: gather what Intel publishes, and look at what was gathered."""
+"""``ccverify collateral``: gather what Intel and NVIDIA publish, and look at what was gathered."""
 
 from __future__ import annotations
 
@@ -12,35 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ccverify.checks import Category
-from ccverify.cli.inputs import (
-    COLLATERAL,
-    QUOTE,
-    TRUST_ROOT,
-    Inputs,
-    Source,
-    in_file,
-    parse_hex,
-    parse_time,
-)
+from ccverify.cli.inputs import TRUST_ROOT, Inputs, in_file, parse_hex, parse_time
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import screen, write_file, write_stderr, write_stdout
-from ccverify.errors import CollateralError, UsageError
+from ccverify.errors import UsageError
 from ccverify.results.render.text import sanitise
 
 if TYPE_CHECKING:
-    from ccverify.tdx.collateral import CollateralPack
-    from ccverify.tdx.collect import CaName, Progress
+    from ccverify.cli.collateral_wanted import Wanted
+    from ccverify.collateral import CollateralFile
+    from ccverify.online import Progress
+    from ccverify.tdx.collect import CaName
     from ccverify.trust.store import TrustStore
 
 # Everything that needs `cryptography` is imported by the command that uses it: asking for
 # help must stay fast.
-
-_RAW = Source(
-    "collateral",
-    COLLATERAL.limit,
-    CollateralError,
-    "a saved response of Intel's service, its issuer chain or headers, a CRL, or a pack",
-)
 
 _output = click.option(
     "-o",
@@ -62,14 +48,21 @@ _trust_root = click.option(
 
 @click.group()
 def collateral() -> None:
-    """Gather, show and compare Intel's collateral: TCB info, QE identity, CRLs.
+    """Gather, show and compare collateral: what Intel and NVIDIA publish and sign.
 
-    A check needs no network: it takes what Intel publishes from collateral packs.
+    A check needs no network: it takes Intel's TCB info, QE identity and CRLs, and NVIDIA's
+    reference manifests (RIM), OCSP responses and CRLs, from collateral packs.
     """
 
 
 @collateral.command()
-@click.argument("quotes", nargs=-1, metavar="[QUOTE]...")
+@click.argument("evidence", nargs=-1, metavar="[EVIDENCE]...")
+@click.option(
+    "--gpu-evidence",
+    multiple=True,
+    metavar="FILE",
+    help="Evidence whose NVIDIA devices alone are wanted.",
+)
 @click.option("--fmspc", "fmspcs", multiple=True, metavar="HEX", help="Platform family, 12 digits.")
 @click.option(
     "--ca",
@@ -89,6 +82,23 @@ def collateral() -> None:
 )
 @click.option(
     "--evaluation-number", type=click.IntRange(min=1), metavar="N", help="Exactly this TCB set."
+)
+@click.option(
+    "--ocsp/--no-ocsp",
+    "with_ocsp",
+    default=True,
+    show_default=True,
+    help="Whether to ask for the revocation status of NVIDIA's certificates.",
+)
+@click.option(
+    "--ocsp-nonce/--no-ocsp-nonce",
+    "with_nonce",
+    default=True,
+    show_default=True,
+    help="Whether to insist that OCSP responses are made for this request.",
+)
+@click.option(
+    "--cache", metavar="FOLDER", help="Keep NVIDIA's collateral here, and use what is here."
 )
 @click.option("--proxy", metavar="URL", help="Instead of HTTPS_PROXY and NO_PROXY.")
 @click.option(
@@ -111,13 +121,17 @@ def collateral() -> None:
 @_trust_root
 @_output
 def fetch(
-    quotes: tuple[str, ...],
+    evidence: tuple[str, ...],
+    gpu_evidence: tuple[str, ...],
     fmspcs: tuple[str, ...],
     cas: tuple[CaName, ...],
     base_url: str | None,
     root_crl_url: str | None,
     update: Literal["standard", "early"],
     evaluation_number: int | None,
+    with_ocsp: bool,
+    with_nonce: bool,
+    cache: str | None,
     proxy: str | None,
     timeout: float,
     retries: int,
@@ -125,55 +139,81 @@ def fetch(
     insecure_trust_root: str | None,
     output: str,
 ) -> int:
-    """Fetch the collateral of quotes, or of platform families, into a pack.
+    """Fetch the collateral of evidence, or of platform families, into a pack.
 
-    Asks Intel's provisioning certification service, or a PCCS.  Everything fetched is signed
-    by Intel and is checked before it is saved; what is wrong with it is said, and said again by
-    every check that uses it.  That is why a PCCS may be asked over plain http; where https is
-    used, its certificate is always verified (SSL_CERT_FILE names a CA of your own).
+    EVIDENCE is a TDX quote, or the answer of a service or tool with quotes, GPUs and NVSwitches
+    in it. Asked are Intel's provisioning certification service (or a PCCS), and NVIDIA's RIM
+    service and OCSP responder; never an address out of evidence.
+
+    Everything fetched is signed and is checked before it is saved; what is wrong with it is
+    said, and said again by every check that uses it. That is why a PCCS may be asked over plain
+    http; where https is used, its certificate is always verified (SSL_CERT_FILE names a CA of
+    your own).
+
+    What NVIDIA does not have is named, the rest is saved, and the exit code is 5.
     """
+    from ccverify.cli.collateral_wanted import read_wanted
+    from ccverify.collateral import CollateralFile
     from ccverify.tdx.collect import INTEL_PCS, fetch_collateral
 
-    inputs = Inputs()
-    families, authorities = _platforms(inputs, quotes, fmspcs, cas)
+    inputs, now = Inputs(), datetime.now(UTC)
     trust = _trust(inputs, insecure_trust_root)
-    known = _read_pack(inputs, merge) if merge else None
-    with _progress() as progress:
-        pack = fetch_collateral(
-            families,
-            base_url=base_url or INTEL_PCS,
-            root_crl_url=root_crl_url,
-            update=update,
-            tcb_evaluation_data_number=evaluation_number,
-            ca=authorities,
-            proxy=proxy,
-            timeout=timeout,
-            retries=retries,
-            progress=progress,
+    families = [parse_hex(text, "--fmspc", 6, 6) for text in fmspcs]
+    wanted = read_wanted(inputs, evidence, gpu_evidence, trust)
+    if not families and wanted.is_empty:
+        raise UsageError(
+            "nothing to fetch collateral for", expected="evidence or --fmspc", found="neither"
         )
-    _save(pack, output, trust, datetime.now(UTC), known)
+    known = _read(inputs, merge) if merge else None
+    fetched = CollateralFile()
+    problems: tuple[str, ...] = ()
+    families += wanted.fmspcs
+    with _progress() as progress:
+        if families:
+            intel = fetch_collateral(
+                families,
+                base_url=base_url or INTEL_PCS,
+                root_crl_url=root_crl_url,
+                update=update,
+                tcb_evaluation_data_number=evaluation_number,
+                ca=[*cas, *wanted.cas] or ["platform"],
+                proxy=proxy,
+                timeout=timeout,
+                retries=retries,
+                progress=progress,
+            )
+            fetched = CollateralFile(intel)
+        if wanted.devices:
+            nvidia, problems = _fetch_nvidia(
+                wanted, trust, now, with_ocsp=with_ocsp, with_nonce=with_nonce, cache=cache,
+                proxy=proxy, timeout=timeout, retries=retries, progress=progress,
+            )  # fmt: skip
+            fetched = fetched.merged(nvidia)
+    for problem in problems:
+        _warn(problem)
+    _save(fetched, output, trust, now, known)
+    if problems:
+        _say(f"{len(problems)} of NVIDIA's answers could not be had; the rest is saved")
+        return int(Category.COLLATERAL)
     return _exit_code(trust)
 
 
-def _platforms(
-    inputs: Inputs, quotes: tuple[str, ...], fmspcs: tuple[str, ...], cas: tuple[CaName, ...]
-) -> tuple[list[bytes], list[CaName]]:
-    from ccverify.tdx.collect import platform_of_quote
-    from ccverify.tdx.quote import decode_quote_text, parse_quote
+def _fetch_nvidia(
+    wanted: Wanted, trust: TrustStore, now: datetime, **settings: Any
+) -> tuple[CollateralFile, tuple[str, ...]]:
+    """Return what could be had, and a sentence for each thing that could not."""
+    from ccverify.collateral import CollateralFile
+    from ccverify.nvidia.collect import fetch_nvidia_collateral
 
-    families = [parse_hex(text, "--fmspc", 6, 6) for text in fmspcs]
-    authorities = list(cas)
-    for path in quotes:
-        with in_file(path):
-            quote = parse_quote(decode_quote_text(inputs.read(path, QUOTE)))
-            platform = platform_of_quote(quote)
-        families.append(platform.fmspc)
-        authorities.append(platform.ca)
-    if not families:
-        raise UsageError(
-            "nothing to fetch collateral for", expected="a quote or --fmspc", found="neither"
-        )
-    return families, authorities or ["platform"]
+    fetched = fetch_nvidia_collateral(
+        wanted.devices,
+        device_root=trust.nvidia_device_root,
+        rim_root=trust.nvidia_rim_root,
+        now=now,
+        **settings,
+    )
+    problems = (" ".join(problem.diagnostics().split()) for problem in fetched.problems)
+    return CollateralFile(nvidia=fetched.collateral), tuple(problems)
 
 
 @contextlib.contextmanager
@@ -200,19 +240,21 @@ def _progress() -> Iterator[Progress | None]:
 def pack(
     files: tuple[str, ...], at: str | None, insecure_trust_root: str | None, output: str
 ) -> int:
-    """Build a pack from saved files; no network is used.
+    """Build a pack from saved files and folders of them; no network is used.
 
-    Files may be bodies of Intel's responses, issuer chains (PEM, or the header's text), saved
-    headers, CRLs (DER, PEM, hex), QuoteCollateralV3 JSON, and other packs, in any order.
+    Of Intel's, files may be bodies of responses, issuer chains (PEM, or the header's text),
+    saved headers, CRLs (DER, PEM, hex) and QuoteCollateralV3 JSON; of NVIDIA's, reference
+    manifests (XML, or the RIM service's JSON), OCSP responses and CRLs. Packs may be among them,
+    and the order does not matter. A manifest keeps the name of its file.
     """
-    from ccverify.tdx.assemble import assemble_collateral
+    from ccverify.cli.collateral_files import assemble_files
 
     inputs, now = Inputs(), _time(at)
     trust = _trust(inputs, insecure_trust_root)
-    assembly = assemble_collateral((path, inputs.read(path, _RAW)) for path in files)
-    for name in assembly.unused:
+    gathered, unused = assemble_files(inputs, files)
+    for name in unused:
         _warn(f"{name}: not needed, no artefact was issued by this chain")
-    _save(assembly.pack, output, trust, now, None)
+    _save(gathered, output, trust, now, None)
     return _exit_code(trust)
 
 
@@ -225,12 +267,18 @@ def pack(
 def show(
     pack: str, output_format: str, no_color: bool, at: str | None, insecure_trust_root: str | None
 ) -> int:
-    """Show what is in a pack, and what of it is genuine and current."""
+    """Show what is in a pack, and what of it is genuine and current.
+
+    PACK may be any other file of collateral too, or a folder of them.
+    """
+    from ccverify.nvidia.collateral_report import describe_nvidia
     from ccverify.tdx.collateral_report import describe_pack
 
     inputs, now = Inputs(), _time(at)
     trust = _trust(inputs, insecure_trust_root)
-    report = describe_pack(_read_pack(inputs, pack), trust, now)
+    file = _read(inputs, pack)
+    report = describe_pack(file.intel, trust, now)
+    report["nvidia"] = describe_nvidia(file.nvidia, trust, now)
     if output_format == "json":
         _write_json(report)
         return _exit_code(trust)
@@ -250,12 +298,17 @@ def show(
 def diff(a: str, b: str, output_format: str, no_color: bool, exit_code: bool) -> int:
     """Show what changed from pack A to pack B.
 
-    Of each platform family, QE identity and CRL the newest edition on both sides is compared.
+    Of each platform family, QE identity and CRL the newest edition on both sides is compared;
+    of NVIDIA's collateral, which manifests, OCSP responses and CRLs there are.
     """
+    from ccverify.nvidia.collateral_report import compare_nvidia
     from ccverify.tdx.collateral_diff import compare_packs
 
     inputs = Inputs()
-    report = compare_packs(_read_pack(inputs, a), _read_pack(inputs, b))
+    old, new = _read(inputs, a), _read(inputs, b)
+    report = compare_packs(old.intel, new.intel)
+    report["nvidia"] = compare_nvidia(old.nvidia, new.nvidia)
+    report["identical"] = report["identical"] and old.nvidia.digest == new.nvidia.digest
     if output_format == "json":
         _write_json(report)
     else:
@@ -267,30 +320,33 @@ def diff(a: str, b: str, output_format: str, no_color: bool, exit_code: bool) ->
 
 
 def _save(
-    pack: CollateralPack,
+    fetched: CollateralFile,
     output: str,
     trust: TrustStore,
     now: datetime,
-    known: CollateralPack | None,
+    known: CollateralFile | None,
 ) -> None:
-    """Check a pack, say what is wrong with it, and write it, added to `known`."""
-    from ccverify.tdx.collateral import serialize_collateral
+    """Check collateral, say what is wrong with it, and write it, added to `known`."""
+    from ccverify.collateral import serialize_collateral_file
+    from ccverify.nvidia.collateral_report import appraise_nvidia
     from ccverify.tdx.collateral_report import appraise_pack
 
-    for problem in appraise_pack(pack, trust, now, known):
+    for problem in appraise_pack(fetched.intel, trust, now, known.intel if known else None):
         _warn(problem)
-    whole = known.merged(pack) if known else pack
-    write_file(output, serialize_collateral(whole).decode("utf-8"))
-    count = len(whole.artefacts)
-    _say(f"{output}: {count} artefact{'s' * (count != 1)}, SHA-384 {whole.digest}")
+    for problem in appraise_nvidia(fetched.nvidia, trust, now):
+        _warn(problem)
+    whole = known.merged(fetched) if known else fetched
+    write_file(output, serialize_collateral_file(whole).decode("utf-8"))
+    digest = f"SHA-384 {whole.intel.digest}"
+    if not whole.nvidia.is_empty:
+        digest = f"SHA-384 of Intel's {whole.intel.digest}, of NVIDIA's {whole.nvidia.digest}"
+    _say(f"{output}: {whole.count} artefact{'s' * (whole.count != 1)}, {digest}")
 
 
-def _read_pack(inputs: Inputs, path: str) -> CollateralPack:
-    from ccverify.tdx.collateral import parse_collateral
+def _read(inputs: Inputs, path: str) -> CollateralFile:
+    from ccverify.cli.collateral_files import read_collateral
 
-    data = inputs.read(path, COLLATERAL)
-    with in_file(path):
-        return parse_collateral(data)
+    return read_collateral(inputs, [path])
 
 
 def _trust(inputs: Inputs, root: str | None) -> TrustStore:

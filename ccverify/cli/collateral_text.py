@@ -10,17 +10,20 @@ __all__ = ["diff_page", "show_page"]
 
 Json = dict[str, Any]
 
+_NVIDIA_GROUPS = ("rims", "ocsp_responses", "crls", "unreadable")
+_GENUINE = {True: ", genuine", False: ", not genuine", None: ", not judged: issuer not known here"}
 _LEVEL_HEADER = ("status", "TCB date", "PCESVN", "SGX SVNs", "TDX SVNs", "advisories")
 _ISV_HEADER = ("module", "ISVSVN", "status", "TCB date", "advisories")
 
 
 def show_page(report: Json, name: str, width: int, *, color: bool) -> Page:
-    """Lay out `describe_pack`'s report."""
+    """Lay out `describe_pack`'s report, with that of `describe_nvidia` under ``nvidia``."""
     page = Page(width, color=color)
     page.heading(f"Collateral pack {name}")
     page.rows(
         [
             ("SHA-384", report["sha384"]),
+            ("of NVIDIA's", report["nvidia"]["sha384"]),
             ("judged at", f"{report['at']}, under {report['trust']} roots"),
         ],
         indent=2,
@@ -30,9 +33,54 @@ def show_page(report: Json, name: str, width: int, *, color: bool) -> Page:
     for chain in report["pck_chains"]:
         page.heading(f"PCK certificate chain, FMSPC {chain['fmspc'] or 'not readable'}")
         _show_certificates(page, chain["certificates"])
-    if not report["artefacts"] and not report["pck_chains"]:
+    nvidia = report["nvidia"]
+    for group in _NVIDIA_GROUPS[:3]:
+        for artefact in nvidia[group]:
+            _show_nvidia(page, artefact)
+    for name, why in nvidia["unreadable"].items():
+        page.blank()
+        page.spans(("✗ ", Style.BAD), (name, Style.STRONG), (", not readable", None))
+        page.rows([("problem", why)], indent=2)
+    if not any((report["artefacts"], report["pck_chains"], *map(nvidia.get, _NVIDIA_GROUPS))):
         page.paragraph("The pack is empty.")
     return page
+
+
+def _show_nvidia(page: Page, artefact: Json) -> None:
+    problems, genuine = artefact["problems"], artefact["genuine"]
+    page.blank()
+    page.spans(
+        ("✗ " if problems else "✓ ", Style.BAD if problems else Style.GOOD),
+        (artefact["title"], Style.STRONG),
+        (", current" if artefact["current"] else ", not current", None),
+        (_GENUINE[genuine], None),
+    )
+    rows: list[tuple[str, str]] = []
+    if artefact["type"] == "rim":
+        rows += [
+            ("filed as", artefact["name"]),
+            ("kind, chip", f"{artefact['kind']}, {artefact['chip']}"),
+            ("version", artefact["version"]),
+            ("measurements", str(artefact["measurements"])),
+            ("signer until", artefact["signer_expires"]),
+        ]
+    elif artefact["type"] == "ocsp-response":
+        rows += [("responder", artefact["responder"]), ("signed at", artefact["produced_at"])]
+        for answer in artefact["answers"]:
+            reason = f" ({answer['reason']})" if answer["reason"] else ""
+            rows += [
+                ("certificate", answer["certificate"]),
+                ("status", answer["status"] + reason),
+                ("valid", f"{answer['issued']} to {answer['next_update'] or 'an unstated time'}"),
+            ]
+    else:
+        end = artefact["next_update"] or "an unstated time"
+        rows += [
+            ("valid", f"{artefact['issued']} to {end}"),
+            ("entries", str(artefact["entries"])),
+        ]
+    page.rows(rows + [("problem", problem) for problem in problems], indent=2)
+    _show_certificates(page, artefact.get("issuer_chain", []))
 
 
 def _show_artefact(page: Page, artefact: Json) -> None:
@@ -120,7 +168,7 @@ def _short(advisories: list[str]) -> str:
 
 
 def diff_page(report: Json, names: tuple[str, str], width: int, *, color: bool) -> Page:
-    """Lay out `compare_packs`'s report."""
+    """Lay out `compare_packs`'s report, with that of `compare_nvidia` under ``nvidia``."""
     page = Page(width, color=color)
     page.heading(f"Collateral {names[0]} → {names[1]}")
     if report["identical"]:
@@ -139,7 +187,18 @@ def diff_page(report: Json, names: tuple[str, str], width: int, *, color: bool) 
     if chains:
         page.heading("PCK certificate chains")
         page.rows([(word, str(count)) for word, count in chains.items()], indent=2)
-    if not chains and not any(group for _, group in groups):
+    nvidia = [
+        ("Reference manifests", report["nvidia"]["rims"]),
+        ("OCSP responses", report["nvidia"]["ocsp_responses"]),
+        ("CRLs of NVIDIA", report["nvidia"]["crls"]),
+    ]
+    for title, change in nvidia:
+        if change:
+            page.heading(title)
+            for word, mark, style in (("added", "+", Style.GOOD), ("removed", "-", Style.BAD)):
+                for name in change.get(word, []):
+                    page.spans((f"{mark} {name}", style), indent=2)
+    if not chains and not any(group for _, group in (*groups, *nvidia)):
         page.paragraph(
             "The newest editions say the same; signatures, issuer chains or older editions differ."
         )

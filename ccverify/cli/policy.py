@@ -7,7 +7,8 @@ import click
 from ccverify.cli.inputs import POLICY, Inputs, in_file
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import screen, write_stdout
-from ccverify.cli.policy_advice import Level, advise
+from ccverify.cli.policy_advice import advise
+from ccverify.cli.policy_remark import Level
 from ccverify.cli.problems import report_problem
 from ccverify.errors import PolicyError
 from ccverify.policy.document import load_policy, policy_problems
@@ -46,7 +47,7 @@ def lint(file: str, no_color: bool) -> int:
     if problems:
         return PolicyError.exit_code
     read = load_policy(text)
-    notes = advise(read.tdx)
+    notes = advise(read)
     width, color = screen(no_color=no_color)
     page = Page(width, color=color)
     page.spans(("✓ valid", Style.GOOD), (f"  policy {read.name or 'without a name'}", None))

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
-from typing import NamedTuple
 
-from ccverify.policy.model import ANY, MUST_STATE, EventLogPolicy, TdxPolicy
+from ccverify.cli.policy_advice_devices import (
+    advise_binding,
+    advise_devices,
+    advise_freshness,
+    advise_topology,
+)
+from ccverify.cli.policy_remark import Advice, Level
+from ccverify.policy.model import (
+    ANY,
+    MUST_STATE,
+    DevicePolicy,
+    EventLogPolicy,
+    GatewayPolicy,
+    Policy,
+    TdxPolicy,
+)
 from ccverify.tdx.attributes import TD_ATTRIBUTES, Rule
 from ccverify.tdx.tcb_info import TcbStatus
 
@@ -24,38 +37,63 @@ _PATCHED = frozenset(
 )
 
 
-class Level(Enum):
-    """How much an advice matters, gravest first."""
-
-    UNMEETABLE = 0
-    """No machine can ever be trusted under this policy."""
-    WEAKENS = 1
-    """The policy says that something dangerous is accepted."""
-    CONSIDER = 2
-    """The policy is silent where a word would make it stronger."""
-
-
-class Advice(NamedTuple):
-    """One remark: on which member, why it matters, what to write instead."""
-
-    level: Level
-    where: str
-    why: str
-    instead: str
-
-
-def advise(policy: TdxPolicy) -> list[Advice]:
-    """Return all remarks on the ``tdx`` section, gravest first."""
+def advise(policy: Policy) -> list[Advice]:
+    """Return all remarks on a policy, gravest first."""
     remarks = [
-        *_attributes(policy),
-        *_measurements(policy),
-        *_tcb(policy),
-        *_collateral(policy),
-        *_freshness(policy),
-        *_platform(policy),
-        *_event_log(policy),
+        *_tdx_section(policy),
+        *advise_devices(policy),
+        *advise_topology(policy),
+        *advise_binding(policy),
+        *_gateway(policy.gateway),
     ]
     return sorted(remarks, key=lambda remark: remark.level.value)
+
+
+def _tdx_section(policy: Policy) -> Iterator[Advice]:
+    if isinstance(policy.tdx, TdxPolicy):
+        yield from _tdx(policy.tdx)
+    elif policy.tdx is ANY:
+        yield _any_tdx()
+    elif isinstance(policy.gpus, DevicePolicy):
+        yield Advice(
+            Level.CONSIDER,
+            "tdx",
+            "Genuine devices say nothing of the software that uses them, or of who asks them: "
+            "only CPU evidence does.",
+            "Judge the confidential VM as well: tdx.measurements.",
+        )
+
+
+def _any_tdx() -> Advice:
+    return Advice(
+        Level.WEAKENS,
+        "tdx: any",
+        "A quote in the evidence is not judged: any software on any machine passes.",
+        "State what you expect in tdx.",
+    )
+
+
+def _gateway(gateway: GatewayPolicy | None) -> Iterator[Advice]:
+    if gateway is None:
+        return
+    remarks = [_any_tdx()] if gateway.tdx is ANY else []
+    if isinstance(gateway.tdx, TdxPolicy):
+        remarks += _tdx(gateway.tdx)
+    for remark in (*remarks, *advise_freshness(gateway.binding)):
+        yield remark._replace(
+            where=f"gateway.{remark.where}",
+            instead=remark.instead.replace("tdx.", "gateway.tdx."),
+        )
+
+
+def _tdx(policy: TdxPolicy) -> Iterator[Advice]:
+    yield from _attributes(policy)
+    yield from _measurements(policy)
+    yield from _tcb(policy)
+    yield from _collateral(policy)
+    yield from _freshness(policy)
+    yield from _platform(policy)
+    yield from _event_log(policy)
 
 
 def _attributes(policy: TdxPolicy) -> Iterator[Advice]:

@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TypeVar
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 from ccverify.errors import EvidenceError
 from ccverify.nvidia.identity import (
@@ -101,6 +102,7 @@ _FAMILIES = {
 }  # fmt: skip
 _BY_ARCHITECTURE = {family.architecture: family for family in _FAMILIES.values()}
 _EVIDENCE_NAMES = sorted({family.evidence_name for family in _FAMILIES.values()})
+_NOT_KNOWN = f"not of a device known here ({', '.join(_FAMILIES)})"
 
 _LEAF_NAME = re.compile(r"([A-Z][A-Z0-9_]{1,15}) [A-Z][0-9]{2} [A-Z]{2,4} FMC LF")
 _DEVICE_NAME = re.compile(r"(([A-Z][A-Z0-9_]{1,15}) [A-Z][0-9]{2} ([A-Z]{2,4})) BROM")
@@ -192,26 +194,21 @@ def verify_device_chain(
         return DeviceChain(
             certificates, name_problem, path_problem, _UNREAD, _UNREAD, _UNREAD, chip=chip
         )
-    leaf, identity = certificates[:2]
-    device_id, identity_problem = _attempt(lambda: parse_device_id(identity, family.device_type))
-    fwid, firmware_problem = _attempt(
-        lambda: parse_certified_fwid(leaf, family.fwid_oid, identity.public_key)
-    )
-    device_info, device_info_problem = _attempt(lambda: parse_device_info(leaf, family.chip))
+    said = _read_statements(certificates[0], certificates[1], family.chip)
     return DeviceChain(
         certificates,
         name_problem=None,
         path_problem=None,
-        identity_problem=identity_problem,
-        firmware_problem=firmware_problem,
-        device_info_problem=device_info_problem,
+        identity_problem=said.device_id[1],
+        firmware_problem=said.fwid[1],
+        device_info_problem=said.device_info[1],
         chip=chip,
         architecture=family.architecture,
-        device_type=family.device_type if identity_problem is None else None,
-        device_id=device_id,
-        fwid=fwid,
-        leaf_key=leaf.public_key,
-        device_info=device_info,
+        device_type=family.device_type if said.device_id[1] is None else None,
+        device_id=said.device_id[0],
+        fwid=said.fwid[0],
+        leaf_key=certificates[0].public_key,
+        device_info=said.device_info[0],
     )
 
 
@@ -311,24 +308,28 @@ def _named_family(certificates: Sequence[Certificate]) -> tuple[_Family | None, 
     if not certificates:
         return None, "the chain holds no device certificate"
     names = [certificate.common_name or "" for certificate in certificates[:4]]
-    shown = [certificate.subject_text for certificate in certificates[:4]]
     names += [""] * (4 - len(names))
-    shown += ["missing"] * (4 - len(shown))
-    known = ", ".join(_FAMILIES)
     device = _DEVICE_NAME.fullmatch(names[1])
     if device is None:
         if not _LEAF_NAME.fullmatch(names[0]):
-            return None, f"certificate [0] is {shown[0]}, not of a device known here ({known})"
-        return None, f'certificate [1] is {shown[1]}, not a device identity ("… BROM")'
+            return None, f"certificate [0] is {_shown(certificates, 0)}, {_NOT_KNOWN}"
+        shown = _shown(certificates, 1)
+        return None, f'certificate [1] is {shown}, not a device identity ("… BROM")'
     prefix, chip, engine = device.groups()
     family = _FAMILIES.get(chip)
     if family is None or engine != family.engine:
-        return None, f"certificate [1] is of {prefix}, not of a device known here ({known})"
+        return None, f"certificate [1] is of {prefix}, {_NOT_KNOWN}"
     expected = {0: f"{prefix} FMC LF", 2: family.provisioner, 3: family.identity_ca}
     for at, name in expected.items():
+        # Names are of letters, digits, spaces and "_", so they are patterns of themselves.
         if not re.fullmatch(name.replace("#", "[0-9X]{1,5}"), names[at]):
-            return family, f'certificate [{at}] is {shown[at]}, not "{name}" as for {prefix}'
+            shown = _shown(certificates, at)
+            return family, f'certificate [{at}] is {shown}, not "{name}" as for {prefix}'
     return family, None
+
+
+def _shown(certificates: Sequence[Certificate], at: int) -> str:
+    return certificates[at].subject_text if at < len(certificates) else "missing"
 
 
 def _chip(certificates: Sequence[Certificate]) -> str | None:
@@ -359,6 +360,26 @@ def _path_problem(
 # --- what the certificates say -------------------------------------------------------------------
 
 _Value = TypeVar("_Value")
+
+
+class _Statements(NamedTuple):
+    """Of each what it says, and why it cannot be read."""
+
+    device_id: tuple[bytes | None, str | None]
+    fwid: tuple[bytes | None, str | None]
+    device_info: tuple[str | None, str | None]
+
+
+# A pure function of two certificates, which a device shows with each report: remembering it
+# remembers no decision.
+@lru_cache(maxsize=256)
+def _read_statements(leaf: Certificate, identity: Certificate, chip: str) -> _Statements:
+    family = _FAMILIES[chip]
+    return _Statements(
+        _attempt(lambda: parse_device_id(identity, family.device_type)),
+        _attempt(lambda: parse_certified_fwid(leaf, family.fwid_oid, identity.public_key)),
+        _attempt(lambda: parse_device_info(leaf, family.chip)),
+    )
 
 
 def _attempt(read: Callable[[], _Value]) -> tuple[_Value | None, str | None]:

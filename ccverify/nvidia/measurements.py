@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ccverify.nvidia.rim import Rim, RimKind
+from ccverify.nvidia.rim import GoldenMeasurement, Rim, RimKind
 
 __all__ = [
     "NVDEC0_INDEX",
@@ -89,16 +89,20 @@ def compare_measurements(
         nvdec0_disabled: the report says that NVDEC0 is disabled, so that its measurement is
             not compared.
     """
-    rims = [vbios] if driver is None else [driver, vbios]
-    golden = {index: (rim, rim.measurements[index]) for rim in rims for index in rim.golden}
-    conflicts = set() if driver is None else driver.golden.keys() & vbios.golden.keys()
+    golden = _golden(vbios)
+    conflicts: set[int] = set()
+    if driver is not None:
+        of_driver = _golden(driver)
+        conflicts = golden.keys() & of_driver.keys()
+        golden.update(of_driver)
     skipped = {NVDEC0_INDEX} & golden.keys() if nvdec0_disabled else set()
     compared = sorted(golden.keys() - conflicts - skipped)
     mismatched = tuple(
         MeasurementMismatch(
             index, wanted.name, wanted.alternatives, runtime.get(index + 1), rim.title
         )
-        for index, (rim, wanted) in ((index, golden[index]) for index in compared)
+        for index in compared
+        for rim, wanted in (golden[index],)
         if runtime.get(index + 1) not in wanted.alternatives
     )
     return MeasurementComparison(
@@ -110,6 +114,10 @@ def compare_measurements(
         without_golden=tuple(sorted({block - 1 for block in runtime} - golden.keys())),
         rim_problem=_pair_problem(driver, vbios),
     )
+
+
+def _golden(rim: Rim) -> dict[int, tuple[Rim, GoldenMeasurement]]:
+    return {index: (rim, each) for index, each in rim.measurements.items() if each.active}
 
 
 def _pair_problem(driver: Rim | None, vbios: Rim) -> str | None:

@@ -50,6 +50,7 @@ __all__ = [
     "switch_field_name",
 ]
 
+_FIELD_HEADER = struct.Struct("<HH")
 _GPU_RULES = {rule.type: rule for rule in GPU_FIELDS}
 _SWITCH_RULES = {rule.type: rule for rule in SWITCH_FIELDS}
 
@@ -256,6 +257,7 @@ def _split(data: bytes, name_of: Callable[[int], str]) -> tuple[RawField, ...]:
             expected=f"1 to {MAX_OPAQUE_BYTES} bytes",
             found=f"{len(data)}",
         )
+    data = bytes(data)
     fields: dict[int, RawField] = {}
     at = 0
     while at < len(data):
@@ -265,7 +267,7 @@ def _split(data: bytes, name_of: Callable[[int], str]) -> tuple[RawField, ...]:
             raise _cut_short(f"field {name_of(number)}", end, data, at)
         if number in fields:
             raise _twice(name_of(number), number, at)
-        fields[number] = RawField(number, bytes(data[at + 4 : end]))
+        fields[number] = RawField(number, data[at + 4 : end])
         at = end
     return tuple(fields.values())
 
@@ -273,7 +275,7 @@ def _split(data: bytes, name_of: Callable[[int], str]) -> tuple[RawField, ...]:
 def _field_header(data: bytes, at: int) -> tuple[int, int]:
     if at + 4 > len(data):
         raise _cut_short("type and size of a field", at + 4, data, at)
-    number, size = struct.unpack_from("<HH", data, at)
+    number, size = _FIELD_HEADER.unpack_from(data, at)
     return number, size
 
 
@@ -302,13 +304,12 @@ def _decode(
 
 
 def _value(rule: FieldRule, data: bytes, at: int) -> object:
-    where = f"opaque data[{at + 4}:{at + 4 + len(data)}]"
     if not rule.sizes.allow(len(data)):
         raise EvidenceError(
             f"wrong size of {rule.name}",
             expected=str(rule.sizes),
             found=f"{len(data)} bytes",
-            where=where,
+            where=_place(data, at),
             hint="GPU and NVSwitch reports have different fields: check which of them this is",
         )
     try:
@@ -318,8 +319,12 @@ def _value(rule: FieldRule, data: bytes, at: int) -> object:
             f"{rule.name} is not what it should be",
             expected=refused.expected,
             found=refused.found,
-            where=where,
+            where=_place(data, at),
         ) from None
+
+
+def _place(data: bytes, at: int) -> str:
+    return f"opaque data[{at + 4}:{at + 4 + len(data)}]"
 
 
 def _cut_short(what: str, end: int, data: bytes, at: int) -> EvidenceError:

@@ -65,7 +65,7 @@ class Sizes(NamedTuple):
 
     def allow(self, size: int) -> bool:
         """Whether `size` is one of them."""
-        return size in range(self.minimum, self.maximum + 1, self.step)
+        return self.minimum <= size <= self.maximum and not (size - self.minimum) % self.step
 
     def __str__(self) -> str:
         if self.minimum == self.maximum:

@@ -408,8 +408,9 @@ class RevocationSet:
     def _status(self, question: _Question) -> RevocationStatus:
         certificate, issuer = question.certificate, question.issuer
         found: dict[bytes, OcspResponse] = {}
-        for cert_id in cert_ids(certificate.serial, issuer):
-            found.update((r.der, r) for r in self._by_cert_id.get(cert_id, ()))
+        if self.responses:  # ten digests, for nothing where there is none
+            for cert_id in cert_ids(certificate.serial, issuer):
+                found.update((r.der, r) for r in self._by_cert_id.get(cert_id, ()))
         crls = self._by_issuer.get(issuer.subject, ())
         count = len(found) + len(crls)
         if count > MAX_STATEMENTS:

@@ -14,13 +14,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from ccverify.errors import CollateralError
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.path import CertificateRole, path_validity_problem, verify_path
 from ccverify.trust.signatures import SignatureMemory
 from ccverify.trust.x509 import Certificate
-from ccverify.trust.xmldsig import SignedXml, XmlElement, parse_signed_xml, verify_signed_xml
+from ccverify.trust.xmldsig import (
+    SignedXml,
+    XmlElement,
+    parse_signed_xml,
+    read_content,
+    verify_signed_xml,
+)
 
 __all__ = [
     "CHIP",
@@ -117,11 +126,32 @@ def parse_rim(data: bytes) -> Rim:
             not a SWID tag of NVIDIA's, or a measurement is malformed or repeated.
     """
     document = parse_signed_xml(data, frozenset({SWID, TCG_RIM, SHA384}))
-    return _read(document.unverified, document)
+    return _read(document.content, document)
 
 
-def _read(root: XmlElement, document: SignedXml) -> Rim:
-    """Read a RIM from direct children of the root alone."""
+class _Content(NamedTuple):
+    kind: RimKind
+    version: str
+    model: str
+    tag_id: str
+    measurements: Mapping[int, GoldenMeasurement]
+
+
+def _read(content: bytes, document: SignedXml) -> Rim:
+    """Read a RIM from the canonical octets of its document, and from nothing else."""
+    read = _read_content if len(content) <= _REMEMBERED_BYTES else _read_content.__wrapped__
+    return Rim(*read(content), document)
+
+
+# A pure function of the octets: remembering it remembers no decision.  It is asked again for
+# each device and when a signature has been found good, and NVIDIA's manifests have 26 KB.
+_REMEMBERED_BYTES = 64 * 1024
+
+
+@lru_cache(maxsize=64)
+def _read_content(content: bytes) -> _Content:
+    """Read direct children of the root alone."""
+    root = read_content(content)
     if root.name != f"{{{SWID}}}SoftwareIdentity":
         raise CollateralError("RIM is not a SWID tag", found=root.name)
     by_name: dict[str, list[XmlElement]] = {}
@@ -138,7 +168,7 @@ def _read(root: XmlElement, document: SignedXml) -> Rim:
         raise _bad("tagId", "96 hex digits", tag_id)
     kind, version, model = _read_meta(by_name["Meta"][0])
     measurements = _read_payload(by_name["Payload"][0])
-    return Rim(kind, version, model, tag_id, measurements, document)
+    return _Content(kind, version, model, tag_id, MappingProxyType(measurements))
 
 
 _META = {
@@ -182,29 +212,36 @@ def _read_payload(payload: XmlElement) -> dict[int, GoldenMeasurement]:
     return measurements
 
 
+_WORD = re.compile(r"[A-Za-z0-9_]{1,64}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
+_HASH = re.compile(r"[0-9a-fA-F]{96}")
+_HASH_NAMES = tuple(f"{{{SHA384}}}Hash{number}" for number in range(100))
+_RESOURCE = f"{{{SWID}}}Resource"
+
+
 def _read_resource(resource: XmlElement, where: str) -> GoldenMeasurement:
     given = dict(resource.attributes)
-    if resource.name != f"{{{SWID}}}Resource" or resource.children or resource.text:
+    if resource.name != _RESOURCE or resource.children or resource.text:
         raise _bad("Payload", "empty Resource elements alone", resource.name, where)
     if given.pop("type", None) != "Measurement" or given.pop("size", None) != "48":
         raise _bad("Resource", 'type="Measurement" size="48"', str(given), where)
     name, active = given.pop("name", ""), given.pop("active", "")
-    if active not in ("True", "False") or not re.fullmatch(r"[A-Za-z0-9_]{1,64}", name):
+    if active not in ("True", "False") or not _WORD.fullmatch(name):
         raise _bad("active and name of a Resource", "True or False; a word", f"{active} {name}")
     index = _number(given.pop("index", ""), 0, MAX_INDEX, "index", where)
-    count = _number(given.pop("alternatives", ""), 1, 100, "alternatives", where)
-    names = [f"{{{SHA384}}}Hash{number}" for number in range(count)]
+    count = _number(given.pop("alternatives", ""), 1, len(_HASH_NAMES), "alternatives", where)
+    names = _HASH_NAMES[:count]
     if given.keys() != set(names):
         raise _bad("values of a Resource", f"Hash0 to Hash{count - 1}", str(sorted(given)), where)
     for value in given.values():
-        if not re.fullmatch(r"[0-9a-fA-F]{96}", value):
+        if not _HASH.fullmatch(value):
             raise _bad("Hash of a Resource", f"{MEASUREMENT_BYTES} bytes in hex", value, where)
     alternatives = tuple(bytes.fromhex(given[each]) for each in names)
     return GoldenMeasurement(index, name, active == "True", alternatives)
 
 
 def _number(text: str, least: int, most: int, what: str, where: str) -> int:
-    if not re.fullmatch(r"0|[1-9][0-9]{0,2}", text) or not least <= int(text) <= most:
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
         raise _bad(f"{what} of a Resource", f"{least} to {most}", text, where)
     return int(text)
 
@@ -265,8 +302,8 @@ def verify_rim(
     path = verify_path(chain, _roles(chain), root, memory)
     problem = None if path.problem is None else f"its signer's chain: {path.problem}"
     authentic = None
-    if verified.root is not None and problem is None:
-        authentic = _read(verified.root, rim.document)
+    if verified.content is not None and problem is None:
+        authentic = _read(verified.content, rim.document)
     return RimVerification(
         rim=authentic,
         signature_problem=verified.problem,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ccverify.errors import CollateralError, EvidenceError
@@ -117,10 +117,11 @@ def _odd(what: str, expected: str, found: str) -> EvidenceError:
 
 @dataclass(frozen=True, slots=True)
 class StoredRim:
-    """A RIM and the name it was filed under."""
+    """A RIM, the name it was filed under, and the XML it was read from."""
 
     name: str
     rim: Rim
+    xml: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,14 @@ class RimChoice:
         name: the name it was filed under.
         problem: why nothing could be chosen.
         refused: candidates that are not authentic: name → why.
+        conflict: genuine candidates state different golden values.
     """
 
     verification: RimVerification | None
     name: str | None
     problem: str | None
     refused: Mapping[str, str]
+    conflict: bool = False
 
 
 _BOARD_ID = re.compile(r"NV_GPU_VBIOS(?:_[A-Z0-9]{1,12}){3}_[0-9A-F]{10}(?=\.[A-Z]+$|$)")
@@ -161,7 +164,7 @@ class RimSet:
         rims, unreadable = [], {}
         for name, data in items:
             try:
-                rims.append(StoredRim(name, parse_rim(data)))
+                rims.append(StoredRim(name, parse_rim(data), bytes(data)))
             except CollateralError as problem:
                 unreadable[name] = problem.message
         return cls(tuple(rims), unreadable)
@@ -189,11 +192,11 @@ class RimSet:
             why = f"all {len(refused)} candidates are refused" if refused else "no such RIM"
             return RimChoice(None, None, f"{wanted.text}: {why}", refused)
         first = good[0][1].rim
-        others = [name for name, v in good if v.rim and first and v.rim.golden != first.golden]
+        others = [n for n, v in good[1:] if v.rim and first and v.rim.golden != first.golden]
         if others:
             names = f"{good[0][0]} and {others[0]}"
             text = f"{wanted.text}: {names} are both signed and state different golden values"
-            return RimChoice(None, None, text, refused)
+            return RimChoice(None, None, text, refused, conflict=True)
         name, best = max(good, key=lambda one: (not one[1].validity_problem, one[1].valid_until))
         return RimChoice(best, name, None, refused)
 

@@ -16,12 +16,21 @@ from itertools import islice
 from typing import Any as Json
 
 from ccverify.errors import PolicyError
+from ccverify.policy.document_devices import (
+    binding_policy,
+    contradictions,
+    gpu_policy,
+    switch_policy,
+    topology_policy,
+)
 from ccverify.policy.model import (
     ANY,
     MEASUREMENTS,
     Accepted,
+    Any,
     CollateralPolicy,
     EventLogPolicy,
+    GatewayPolicy,
     PlatformPolicy,
     Policy,
     TcbPolicy,
@@ -60,7 +69,10 @@ def policy_problems(text: bytes) -> tuple[PolicyError, ...]:
     Raises:
         PolicyError: the text is not JSON or YAML at all.
     """
-    return tuple(islice(_problems(_parse(text)), 50))
+    document = _parse(text)
+    problems = tuple(islice(_problems(document), 50))
+    # A contradiction can be seen only in a document that says what it may say.
+    return problems or tuple(contradictions(_policy(document)))
 
 
 def policy_from_document(document: Json) -> Policy:
@@ -73,7 +85,10 @@ def policy_from_document(document: Json) -> Policy:
         digest = hashlib.sha384(rfc8785.dumps(document)).hexdigest()
     except (rfc8785.CanonicalizationError, UnicodeEncodeError):
         raise PolicyError("policy holds text that is not Unicode") from None
-    return Policy(tdx=_tdx(document["tdx"]), name=document.get("name", ""), digest=digest)
+    policy = _policy(document, digest)
+    for problem in contradictions(policy):
+        raise problem
+    return policy
 
 
 @cache
@@ -193,10 +208,17 @@ def _explain(error: Json) -> PolicyError:
     return PolicyError(
         "value is not what a policy may say here",
         expected=expected,
-        found=_short(error.instance),
+        # What is missing is known by the keys that are there; their values only hide them.
+        found=_short(_found(error)),
         where=where,
         hint=_nearest(error),
     )
+
+
+def _found(error: Json) -> Json:
+    if error.validator in ("required", "anyOf") and isinstance(error.instance, dict):
+        return sorted(map(str, error.instance))
+    return error.instance
 
 
 def _expected(error: Json) -> str:
@@ -204,30 +226,43 @@ def _expected(error: Json) -> str:
         return f"a key {error.message.split(' ')[0]}"
     if error.validator == "enum":
         return "one of " + ", ".join(map(str, error.validator_value))
-    if error.validator == "oneOf" and error.context:
+    if error.validator in ("oneOf", "anyOf") and error.context:
         return "; or ".join(dict.fromkeys(_expected(part) for part in error.context))[:300]
-    if error.validator == "pattern":
+    if error.validator in ("pattern", "const"):
         description = isinstance(error.schema, dict) and error.schema.get("description")
+        if error.validator == "const":
+            return str(description or error.validator_value)
         return str(description or f"text that matches {error.validator_value}")
     if error.validator == "type":
-        return _TYPE_NAMES.get(error.validator_value, str(error.validator_value))
-    if error.validator == "const":
-        return f"{error.validator_value}"
+        return _type_name(error.validator_value)
     return str(error.message)[:300]
 
 
-_TYPE_NAMES = {"object": "a mapping of keys", "array": "a list", "string": "text"}
+_TYPE_NAMES = {
+    "object": "a mapping of keys",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
+
+
+def _type_name(types: str | list[str]) -> str:
+    if isinstance(types, str):
+        return _TYPE_NAMES.get(types, types)
+    # Where text is one of several types, it is the word `any`.
+    return ", or ".join("any" if one == "string" else _TYPE_NAMES[one] for one in types)
 
 
 def _nearest(error: Json) -> str | None:
     """Advice on a wrong value: `error` is a jsonschema ValidationError."""
-    if error.validator == "type" and type(error.instance) is int:
+    if error.validator_value == "string" and type(error.instance) is int:
         return "quote hex values that look like numbers"
     if error.validator != "enum" or not isinstance(error.instance, str):
         return None
-    valid = list(map(str, error.validator_value))
-    near = difflib.get_close_matches(error.instance[:_MAX_NAME], valid, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else None
+    valid = {str(value).casefold(): str(value) for value in error.validator_value}
+    near = difflib.get_close_matches(error.instance[:_MAX_NAME].casefold(), valid, 1, 0.5)
+    return f"did you mean {valid[near[0]]!r}?" if near else None
 
 
 def _short(value: Json) -> str:
@@ -237,7 +272,25 @@ def _short(value: Json) -> str:
 # --- model ---
 
 
-def _tdx(section: Mapping[str, Json]) -> TdxPolicy:
+def _policy(document: Mapping[str, Json], digest: str = "") -> Policy:
+    gateway = document.get("gateway")
+    return Policy(
+        tdx=_tdx(document.get("tdx")),
+        name=document.get("name", ""),
+        digest=digest,
+        gpus=gpu_policy(document.get("gpus")),
+        nvswitches=switch_policy(document.get("nvswitches")),
+        topology=topology_policy(document.get("topology")),
+        binding=binding_policy(document.get("binding", {})),
+        gateway=None
+        if gateway is None
+        else GatewayPolicy(_tdx(gateway["tdx"]), binding_policy(gateway.get("binding", {}))),
+    )
+
+
+def _tdx(section: Mapping[str, Json] | str | None) -> TdxPolicy | Any | None:
+    if section is None or isinstance(section, str):
+        return None if section is None else ANY
     measurements = section.get("measurements", {})
     report_data = section.get("report_data", "nonce")
     event_log = section.get("event_log")

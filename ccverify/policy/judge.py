@@ -6,10 +6,9 @@ stronger: every finding carries the assurance of the value it judges.
 
 from __future__ import annotations
 
-import hmac
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ccverify.bundle.binding import Derivation, report_data_problem
 from ccverify.clock_text import date_text, utc_text
 from ccverify.findings import Assurance, FindingList
 from ccverify.policy.model import ANY, MEASUREMENTS, MUST_STATE, Accepted, TcbPolicy, TdxPolicy
@@ -27,31 +26,13 @@ from ccverify.tdx.quote import BODY_FIELDS, Quote
 from ccverify.tdx.tcb_info import TcbStatus
 from ccverify.tdx.verify import TdxVerification
 
-__all__ = ["MIN_NONCE_BYTES", "Binding", "judge_tdx"]
-
-MIN_NONCE_BYTES = 16
-"""A shorter nonce could be guessed or met again by chance."""
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """What the relying party expects in REPORTDATA: a nonce, or all 64 bytes."""
-
-    nonce: bytes | None = None
-    report_data: bytes | None = None
-
-    @property
-    def expected(self) -> bytes | None:
-        """The 64 expected bytes; a nonce is padded with zeros on the right."""
-        if self.report_data is not None:
-            return self.report_data
-        return None if self.nonce is None else self.nonce.ljust(64, b"\0")
+__all__ = ["judge_tdx"]
 
 
 def judge_tdx(
     policy: TdxPolicy,
     verification: TdxVerification,
-    binding: Binding,
+    binding: Derivation,
     now: datetime,
     assurance: Assurance,
 ) -> FindingList:
@@ -60,7 +41,7 @@ def judge_tdx(
     Args:
         policy: the ``tdx`` section.
         verification: from `ccverify.tdx.verify.verify_quote`.
-        binding: what the caller expects in REPORTDATA.
+        binding: what REPORTDATA must hold.
         now: evaluation time.
         assurance: of the quote's own values.
     """
@@ -277,20 +258,27 @@ def _judge_measurements(
 def _judge_report_data(
     rule: Accepted,
     quote: Quote,
-    binding: Binding,
+    binding: Derivation,
     findings: FindingList,
     assurance: Assurance,
 ) -> None:
     code, value = "TDX-REPORT-DATA", quote.report.report_data
-    where, expected = _where(quote, "report_data"), binding.expected
-    if expected is None and rule is ANY:
-        findings.not_applicable(code, "the policy accepts any REPORTDATA: freshness is unproven")
-    elif expected is None and rule is None:
-        findings.skipped(code, "neither a nonce nor the expected report data was given", where)
-    elif expected is not None and not hmac.compare_digest(expected, value):
-        findings.failed(code, expected.hex(), value.hex(), where, assurance)
+    where = _where(quote, "report_data")
+    problems = list(zip(binding.report_data, report_data_problem(binding, value), strict=True))
+    wrong = [text for part, text in problems if text and part.expected is not None]
+    reasons = [part.reason or "" for part, text in problems if text and part.expected is None]
+    if wrong:
+        expected = "".join(
+            "?" * 2 * (part.end - part.start) if part.expected is None else part.expected.hex()
+            for part in binding.report_data
+        )
+        findings.failed(code, expected, value.hex(), where, assurance)
     elif isinstance(rule, frozenset) and value not in rule:
         findings.failed(code, _one_of(rule), value.hex(), where, assurance)
+    elif reasons and rule is ANY:
+        findings.not_applicable(code, "the policy accepts any REPORTDATA: freshness is unproven")
+    elif reasons and rule is None:
+        findings.skipped(code, "; ".join(dict.fromkeys(reasons)), where)
     else:
         findings.passed(code, value.hex(), where, assurance)
 

@@ -7,18 +7,28 @@ A verdict is a pure function of its inputs; the same inputs give the same bytes 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from ccverify.checks import CHECKS, Category, Need, find_check
+from ccverify.checks import CHECKS, Category, Need, Scope, find_check
 from ccverify.clock_text import utc_text
 from ccverify.findings import Finding, State
+from ccverify.nvidia.claims import DeviceClaims
 from ccverify.tdx.claims import TdxClaims
 
-__all__ = ["VERDICT_SCHEMA", "Conclusion", "Verdict", "conclude", "counts_against", "is_needed"]
+__all__ = [
+    "VERDICT_SCHEMA",
+    "Conclusion",
+    "Subjects",
+    "Verdict",
+    "conclude",
+    "counts_against",
+    "finding_json",
+    "is_needed",
+]
 
 VERDICT_SCHEMA = "ccverify.verdict/v1"
 
@@ -45,7 +55,12 @@ class Verdict:
         evaluated_at: the evaluation time, UTC.
         simulated: whether the trust anchors are the simulator's: then nothing real is proven.
         findings: every finding, in the order of the registry.
-        tdx: claims about the TD; None when the quote did not parse.
+        tdx: claims about the TD; None when there is none, or its quote did not parse.
+        gpus: claims about each GPU that was judged.
+        nvswitches: claims about each NVSwitch that was judged.
+        topology: how the devices are connected; None where that was not judged.
+        binding: what ties the evidence to the request; None for a bare quote.
+        label: which node of a response this is; empty where there is but one.
         policy: name and digest of the policy.
         inputs: digests of everything that entered.
     """
@@ -58,6 +73,11 @@ class Verdict:
     tdx: TdxClaims | None
     policy: Mapping[str, str]
     inputs: Mapping[str, Any]
+    gpus: tuple[DeviceClaims, ...] = ()
+    nvswitches: tuple[DeviceClaims, ...] = ()
+    topology: Mapping[str, Any] | None = None
+    binding: Mapping[str, Any] | None = None
+    label: str = ""
 
     @property
     def trusted(self) -> bool:
@@ -77,30 +97,55 @@ class Verdict:
             "exit_code": self.exit_code,
             "simulated": self.simulated,
             "evaluated_at": utc_text(self.evaluated_at),
+            "node": self.label,
             "policy": dict(self.policy),
-            "findings": [_finding_json(finding) for finding in self.findings],
-            "claims": {"tdx": self.tdx.to_json()} if self.tdx else {},
+            "findings": [finding_json(finding) for finding in self.findings],
+            "claims": self._claims_json(),
             "inputs": dict(self.inputs),
         }
+
+    def _claims_json(self) -> dict[str, Any]:
+        claims: dict[str, Any] = {}
+        if self.tdx:
+            claims["tdx"] = self.tdx.to_json()
+        for name, devices in (("gpus", self.gpus), ("nvswitches", self.nvswitches)):
+            if devices:
+                claims[name] = [device.to_json() for device in devices]
+        for name, values in (("topology", self.topology), ("binding", self.binding)):
+            if values is not None:
+                claims[name] = dict(values)
+        return claims
 
     def dumps(self) -> str:
         """Return `to_json` as text, the same bytes for the same verdict."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
 
-def conclude(findings: Iterable[Finding]) -> tuple[tuple[Finding, ...], Conclusion, int]:
+Subjects = Mapping[Scope, Sequence[str | None]]
+"""Scope → the subjects a verdict covers: one needs every check of that scope."""
+
+ONE_TD: Subjects = {Scope.NODE: (None,), Scope.TDX: (None,)}
+"""A node with one TD and no devices."""
+
+
+def conclude(
+    findings: Iterable[Finding], subjects: Subjects = ONE_TD
+) -> tuple[tuple[Finding, ...], Conclusion, int]:
     """Weigh findings: sort them by registry order, add the missing, and conclude.
 
     A needed check that nobody made counts as NOT_CHECKED, so that a programming error can
     never widen what is trusted.
     """
     listed = list(findings)
-    present = {finding.code for finding in listed}
-    listed += [
-        Finding(code, State.NOT_CHECKED, found="an earlier step ended the verification")
-        for code in _NEEDED
-        if code not in present
-    ]
+    present = {(finding.code, finding.subject) for finding in listed}
+    some = {finding.code for finding in listed}
+    for scope, names in subjects.items():
+        for code in _NEEDED[scope]:
+            # Checks of the node as a whole may speak of several subjects, but of at least one.
+            for name in names:
+                if (code, name) not in present and (scope is not Scope.NODE or code not in some):
+                    reason = "an earlier step ended the verification"
+                    listed.append(Finding(code, State.NOT_CHECKED, found=reason, subject=name))
     listed.sort(key=_position)
     against = [f for f in listed if f.state is not State.PASS and counts_against(f)]
     failed = [_category(f) for f in against if f.state is State.FAIL]
@@ -108,13 +153,14 @@ def conclude(findings: Iterable[Finding]) -> tuple[tuple[Finding, ...], Conclusi
         return tuple(listed), Conclusion.UNTRUSTED, int(min(failed))
     if against:
         missing = any(_category(f) is Category.COLLATERAL for f in against)
-        code = int(Category.COLLATERAL) if missing else EXIT_INCOMPLETE
-        return tuple(listed), Conclusion.INCOMPLETE, code
+        exit_code = int(Category.COLLATERAL) if missing else EXIT_INCOMPLETE
+        return tuple(listed), Conclusion.INCOMPLETE, exit_code
     return tuple(listed), Conclusion.TRUSTED, 0
 
 
-def _position(finding: Finding) -> int:
-    return _ORDER.get(finding.code, len(_ORDER))
+def _position(finding: Finding) -> tuple[int, int, str]:
+    subject = finding.subject or ""
+    return _ORDER.get(finding.code, len(_ORDER)), len(subject), subject
 
 
 def counts_against(finding: Finding) -> bool:
@@ -137,7 +183,8 @@ def _category(finding: Finding) -> Category:
     return check.category if check else Category.EVIDENCE
 
 
-def _finding_json(finding: Finding) -> dict[str, Any]:
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding as it stands in a verdict."""
     check = find_check(finding.code)
     return {
         "code": finding.code,
@@ -148,8 +195,16 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "found": finding.found,
         "where": finding.where,
         "assurance": finding.assurance.value,
+        "subject": finding.subject,
     }
 
 
 _ORDER = {check.code: position for position, check in enumerate(CHECKS)}
-_NEEDED = tuple(check.code for check in CHECKS if check.need in (Need.ALWAYS, Need.UNLESS_WAIVED))
+_NEEDED = {
+    scope: tuple(
+        check.code
+        for check in CHECKS
+        if check.scope is scope and check.need in (Need.ALWAYS, Need.UNLESS_WAIVED)
+    )
+    for scope in Scope
+}

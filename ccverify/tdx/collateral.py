@@ -12,17 +12,29 @@ Formats read by `parse_collateral`: our own pack (docs/spec/collateral-pack.md) 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from ccverify.clock_text import utc_text
 from ccverify.errors import CollateralError
+from ccverify.pack_format import (
+    MAX_PACK_BYTES,
+    PACK_SCHEMA,
+    Entry,
+    Members,
+    base64_member,
+    base64_text,
+    hex_member,
+    is_pack,
+    pack_entries,
+    serialize_entries,
+    shape_of,
+    text_member,
+)
 from ccverify.strict_json import parse_json
 from ccverify.tdx.tcb_info import QeIdentity, TcbInfo, parse_qe_identity, parse_tcb_info
 from ccverify.trust.x509 import Certificate, Crl, parse_crl, parse_pem_chain
@@ -30,6 +42,7 @@ from ccverify.trust.x509 import Certificate, Crl, parse_crl, parse_pem_chain
 __all__ = [
     "MAX_PACK_BYTES",
     "PACK_SCHEMA",
+    "TDX_ENTRIES",
     "Artefact",
     "Collateral",
     "CollateralPack",
@@ -37,13 +50,13 @@ __all__ = [
     "RootCaCrl",
     "SignedQeIdentity",
     "SignedTcbInfo",
+    "is_quote_collateral_v3",
     "parse_collateral",
+    "parse_quote_collateral_v3",
+    "parse_tdx_entries",
     "serialize_collateral",
+    "tdx_entries",
 ]
-
-PACK_SCHEMA = "ccverify.collateral/v1"
-MAX_PACK_BYTES = 32 * 1024 * 1024
-MAX_ARTEFACTS = 4096
 
 Chain = tuple[Certificate, ...]
 
@@ -267,6 +280,11 @@ def _unique(artefacts: tuple[_T, ...]) -> tuple[_T, ...]:
 
 def serialize_collateral(pack: CollateralPack) -> bytes:
     """Return the pack in its file format: UTF-8 JSON, the same bytes for the same contents."""
+    return serialize_entries(tdx_entries(pack))
+
+
+def tdx_entries(pack: CollateralPack) -> list[dict[str, str]]:
+    """The entries of a pack file that say all that is in `pack`."""
     entries: list[dict[str, str]] = []
     for artefact in pack.artefacts:
         entry = {"type": artefact.kind}
@@ -274,102 +292,90 @@ def serialize_collateral(pack: CollateralPack) -> bytes:
             entry["body"] = artefact.body.decode("utf-8")
             entry["signature"] = artefact.signature.hex()
         else:
-            entry["der"] = base64.b64encode(artefact.body).decode("ascii")
+            entry["der"] = base64_text(artefact.body)
         if artefact.issuer_chain:
             entry["issuer_chain"] = _pem(artefact.issuer_chain)
         entries.append(entry)
     entries += [{"type": "pck-chain", "pem": _pem(chain)} for chain in pack.pck_chains]
-    entries.sort(key=lambda entry: json.dumps(entry, sort_keys=True))
-    document = {"schema": PACK_SCHEMA, "artefacts": entries}
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    return entries
 
 
 def parse_collateral(data: bytes) -> CollateralPack:
-    """Parse a collateral pack or a ``QuoteCollateralV3`` JSON.
+    """Parse a collateral pack of Intel's artefacts alone, or a ``QuoteCollateralV3`` JSON.
+
+    `ccverify.collateral.parse_collateral_file` reads packs that hold NVIDIA's artefacts too.
 
     Raises:
         CollateralError: over `MAX_PACK_BYTES`, neither format, or an artefact is malformed.
             Nothing is verified here.
     """
     document = parse_json(data, what="collateral", error=CollateralError, limit=MAX_PACK_BYTES)
-    if isinstance(document, dict) and document.get("schema") == PACK_SCHEMA:
-        return _parse_pack(document)
-    if isinstance(document, dict) and "tcb_info" in document:
-        return _parse_quote_collateral_v3(document)
+    if is_pack(document):
+        return parse_tdx_entries(pack_entries(document, TDX_ENTRIES))
+    if is_quote_collateral_v3(document):
+        return parse_quote_collateral_v3(document)
     raise CollateralError(
         "this is neither a collateral pack nor QuoteCollateralV3 JSON",
         expected=f'an object with "schema": "{PACK_SCHEMA}", or with a "tcb_info" member',
-        found=_shape(document),
+        found=shape_of(document),
         hint="build a pack from raw Intel PCS responses with: ccverify collateral pack",
     )
 
 
-_ENTRY_MEMBERS = {
-    "tcb-info": ({"body", "signature"}, {"issuer_chain"}),
-    "qe-identity": ({"body", "signature"}, {"issuer_chain"}),
-    "pck-crl": ({"der"}, {"issuer_chain"}),
-    "root-ca-crl": ({"der"}, set[str]()),
-    "pck-chain": ({"pem"}, set[str]()),
+_OF_SIGNED = (frozenset({"body", "signature"}), frozenset({"issuer_chain"}))
+TDX_ENTRIES: Final[Members] = {
+    "tcb-info": _OF_SIGNED,
+    "qe-identity": _OF_SIGNED,
+    "pck-crl": (frozenset({"der"}), frozenset({"issuer_chain"})),
+    "root-ca-crl": (frozenset({"der"}), frozenset()),
+    "pck-chain": (frozenset({"pem"}), frozenset()),
 }
 
 
-def _parse_pack(document: dict[str, Any]) -> CollateralPack:
-    entries = document.get("artefacts")
-    if set(document) != {"schema", "artefacts"} or not isinstance(entries, list):
-        raise CollateralError(
-            "collateral pack has other members than it should",
-            expected="schema, artefacts (a list)",
-            found=", ".join(sorted(map(str, document)))[:200],
-        )
-    if len(entries) > MAX_ARTEFACTS:
-        raise CollateralError("collateral pack has too many artefacts", found=str(len(entries)))
-    pack = CollateralPack()
-    lists: dict[str, list[Any]] = {kind: [] for kind in _ENTRY_MEMBERS}
-    for index, entry in enumerate(entries):
-        where = f"artefacts[{index}]"
-        kind = entry.get("type") if isinstance(entry, dict) else None
-        if not isinstance(kind, str) or kind not in _ENTRY_MEMBERS:
-            raise CollateralError(
-                "unknown type of artefact",
-                expected=", ".join(_ENTRY_MEMBERS),
-                found=repr(kind)[:80],
-                where=where,
-            )
-        required, optional = _ENTRY_MEMBERS[kind]
-        members = set(entry) - {"type"}
-        if not required <= members <= required | optional:
-            raise CollateralError(
-                f"{kind} has other members than it should",
-                expected=", ".join(sorted(required | optional)),
-                found=", ".join(sorted(members))[:200],
-                where=where,
-            )
-        lists[kind].append(_parse_entry(kind, entry, where))
-    return pack.merged(
-        CollateralPack(
-            tuple(lists["tcb-info"]),
-            tuple(lists["qe-identity"]),
-            tuple(lists["pck-crl"]),
-            tuple(lists["root-ca-crl"]),
-            tuple(lists["pck-chain"]),
-        )
+def parse_tdx_entries(entries: Iterable[tuple[str, Entry]]) -> CollateralPack:
+    """Read the entries of Intel's types; others are passed over.
+
+    Args:
+        entries: from `ccverify.pack_format.pack_entries`.
+
+    Raises:
+        CollateralError: an entry is malformed.
+    """
+    lists: dict[str, list[Any]] = {kind: [] for kind in TDX_ENTRIES}
+    for where, entry in entries:
+        kind = entry["type"]
+        if kind in lists:
+            lists[kind].append(_parse_entry(kind, entry, where))
+    pack = CollateralPack(
+        tuple(lists["tcb-info"]),
+        tuple(lists["qe-identity"]),
+        tuple(lists["pck-crl"]),
+        tuple(lists["root-ca-crl"]),
+        tuple(lists["pck-chain"]),
     )
+    return pack.merged(CollateralPack())  # which drops what is there twice
 
 
-def _parse_entry(kind: str, entry: dict[str, Any], where: str) -> Artefact | Chain:
+def _parse_entry(kind: str, entry: Entry, where: str) -> Artefact | Chain:
     chain = _chain(entry, "issuer_chain", where) if "issuer_chain" in entry else ()
     if kind == "pck-chain":
         return _chain(entry, "pem", where)
     if kind == "root-ca-crl":
-        return RootCaCrl.parse(_base64(entry, "der", where), ())
+        return RootCaCrl.parse(base64_member(entry, "der", where), ())
     if kind == "pck-crl":
-        return PckCrl.parse(_base64(entry, "der", where), chain)
+        return PckCrl.parse(base64_member(entry, "der", where), chain)
     signed = SignedTcbInfo if kind == "tcb-info" else SignedQeIdentity
-    text = _text(entry, "body", where).encode("utf-8")
-    return signed.parse(text, _hex(entry, "signature", where), chain)
+    text = text_member(entry, "body", where).encode("utf-8")
+    return signed.parse(text, hex_member(entry, "signature", where), chain)
 
 
-def _parse_quote_collateral_v3(document: dict[str, Any]) -> CollateralPack:
+def is_quote_collateral_v3(document: object) -> bool:
+    """Whether a JSON value is meant to be ``QuoteCollateralV3``."""
+    return isinstance(document, dict) and "tcb_info" in document
+
+
+def parse_quote_collateral_v3(document: dict[str, Any]) -> CollateralPack:
+    """Read a ``QuoteCollateralV3`` object; raises CollateralError for what is malformed."""
     known = {
         "pck_crl_issuer_chain",
         "root_ca_crl",
@@ -390,19 +396,19 @@ def _parse_quote_collateral_v3(document: dict[str, Any]) -> CollateralPack:
             where=where,
         )
     tcb_info = SignedTcbInfo.parse(
-        _text(document, "tcb_info", where).encode("utf-8"),
-        _hex(document, "tcb_info_signature", where),
+        text_member(document, "tcb_info", where).encode("utf-8"),
+        hex_member(document, "tcb_info_signature", where),
         _chain(document, "tcb_info_issuer_chain", where),
     )
     qe_identity = SignedQeIdentity.parse(
-        _text(document, "qe_identity", where).encode("utf-8"),
-        _hex(document, "qe_identity_signature", where),
+        text_member(document, "qe_identity", where).encode("utf-8"),
+        hex_member(document, "qe_identity_signature", where),
         _chain(document, "qe_identity_issuer_chain", where),
     )
     pck_crl = PckCrl.parse(
-        _hex(document, "pck_crl", where), _chain(document, "pck_crl_issuer_chain", where)
+        hex_member(document, "pck_crl", where), _chain(document, "pck_crl_issuer_chain", where)
     )
-    root_ca_crl = RootCaCrl.parse(_hex(document, "root_ca_crl", where), ())
+    root_ca_crl = RootCaCrl.parse(hex_member(document, "root_ca_crl", where), ())
     chains = (
         (_chain(document, "pck_certificate_chain", where),)
         if document.get("pck_certificate_chain")
@@ -420,39 +426,5 @@ def _pem(chain: Chain) -> str:
     return "".join(blocks)
 
 
-def _chain(entry: dict[str, Any], key: str, where: str) -> Chain:
-    return parse_pem_chain(_text(entry, key, where).encode("utf-8"), CollateralError)
-
-
-def _text(entry: dict[str, Any], key: str, where: str) -> str:
-    value = entry.get(key)
-    if not isinstance(value, str):
-        raise CollateralError(
-            f"member {key} is missing or not a string",
-            expected="a string",
-            found=_shape(value),
-            where=f"{where}.{key}",
-        )
-    return value
-
-
-def _hex(entry: dict[str, Any], key: str, where: str) -> bytes:
-    try:
-        return binascii.unhexlify(_text(entry, key, where))
-    except ValueError:  # binascii.Error is one; so is text that is not ASCII
-        raise CollateralError(f"member {key} is not hex", where=f"{where}.{key}") from None
-
-
-def _base64(entry: dict[str, Any], key: str, where: str) -> bytes:
-    try:
-        return base64.b64decode(_text(entry, key, where), validate=True)
-    except (binascii.Error, ValueError):
-        raise CollateralError(f"member {key} is not base64", where=f"{where}.{key}") from None
-
-
-def _shape(value: object) -> str:
-    if isinstance(value, dict):
-        return "an object with " + (", ".join(sorted(map(str, value)))[:160] or "no members")
-    return {list: "a list", str: "a string", type(None): "nothing"}.get(
-        type(value), type(value).__name__
-    )
+def _chain(entry: Entry, key: str, where: str) -> Chain:
+    return parse_pem_chain(text_member(entry, key, where).encode("utf-8"), CollateralError)

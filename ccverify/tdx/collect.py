@@ -8,18 +8,19 @@ certificates are always verified.
 
 - No URL comes out of evidence or out of a certificate: hosts are the caller's base URL and,
   for Intel's service, one constant for the root CA's CRL.
-- How one URL is fetched, and what is refused, is in `ccverify.tdx.http_get`.
+- How one URL is fetched, and what is refused, is in `ccverify.http_get`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 
 from ccverify.errors import CollateralError, EvidenceError, UsageError
+from ccverify.online import Headers, Item, Progress, Session, raise_first, require_online
 from ccverify.strict_json import MAX_JSON_BYTES
 from ccverify.tdx.collateral import (
     Artefact,
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 __all__ = [
     "INTEL_PCS",
     "INTEL_ROOT_CA_CRL",
+    "CaName",
     "PlatformName",
+    "Progress",
     "fetch_collateral",
     "platform_of_quote",
 ]
@@ -60,13 +63,15 @@ INTEL_ROOT_CA_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRoot
 _MAX_FMSPCS = 256
 _AT_ONCE = 8
 _CA_NAMES = {"platform": PLATFORM_CA, "processor": PROCESSOR_CA}
+_STATUS_HINTS = {
+    400: "the service does not understand the request: is the FMSPC right?",
+    404: "the service has nothing on this FMSPC or evaluation number; a PCCS may need a refresh",
+    410: "Intel no longer serves this TCB evaluation data number; take a later one",
+}
 _SERVICE_PATHS = ("/sgx/certification/v4", "/tdx/certification/v4")
 
 CaName = Literal["platform", "processor"]
 Update = Literal["standard", "early"]
-Progress = Callable[[int, int, str], None]
-"""Called with the number of answers so far, of all of them, and the name of the last one."""
-_Headers = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +137,19 @@ def fetch_collateral(
             error status, an answer too large, malformed, or about something else.
         UsageError: an argument is impossible, or this thread runs an event loop already.
     """
-    _require_online()
-    _require_no_loop()
-    if not timeout > 0 or retries < 0:
-        raise UsageError("timeout and retries must be positive", found=f"{timeout}, {retries}")
+    require_online(
+        "fetch_collateral",
+        "build a pack from saved files with: ccverify collateral pack",
+        timeout=timeout,
+        retries=retries,
+    )
     base = _base_url(base_url)
     items = [
         *_signed_items(base, fmspcs, update, tcb_evaluation_data_number),
         *_crl_items(base, ca, root_crl_url),
     ]
-    artefacts = asyncio.run(_fetch_all(items, client, proxy, timeout, retries, progress))
+    session = Session(client, proxy, timeout, retries, progress, _STATUS_HINTS, _AT_ONCE)
+    artefacts = asyncio.run(_fetch_all(items, session))
     return CollateralPack(
         tuple(a for a in artefacts if isinstance(a, SignedTcbInfo)),
         tuple(a for a in artefacts if isinstance(a, SignedQeIdentity)),
@@ -150,81 +158,13 @@ def fetch_collateral(
     )
 
 
-def _require_no_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise UsageError(
-        "fetch_collateral was called inside an event loop",
-        hint="await asyncio.to_thread(fetch_collateral, ...)",
-    )
-
-
-async def _fetch_all(
-    items: list[_Item],
-    client: httpx.AsyncClient | None,
-    proxy: str | None,
-    timeout: float,
-    retries: int,
-    progress: Progress | None,
-) -> list[Artefact]:
-    from ccverify.tdx.http_get import Getter, open_client
-
-    gate = asyncio.Semaphore(_AT_ONCE)  # so that no attempt's time runs while it queues
-    used = open_client(proxy) if client is None else client
-    getter = Getter(used, timeout, retries)
-    done = 0
-
-    async def fetch(item: _Item) -> Artefact:
-        nonlocal done
-        async with gate:
-            body, headers = await getter.get(item.url, item.limit)
-        artefact = _parsed(item, body, headers)
-        done += 1
-        if progress is not None:
-            progress(done, len(items), item.label)
-        return artefact
-
-    try:
-        # All of them are waited for: the error reported is then always that of the first.
-        results = await asyncio.gather(*map(fetch, items), return_exceptions=True)
-    finally:
-        if client is None:
-            await used.aclose()
-    artefacts: list[Artefact] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        artefacts.append(result)
-    return artefacts
-
-
-def _require_online() -> None:
-    try:
-        import httpx  # noqa: F401
-        import tenacity  # noqa: F401
-    except ImportError as problem:
-        raise CollateralError(
-            "fetching collateral needs packages that are not installed",
-            expected="httpx and tenacity",
-            found=f"no {problem.name}",
-            hint='pip install "ccverify[online]", or build a pack from saved files with: '
-            "ccverify collateral pack",
-        ) from None
+async def _fetch_all(items: list[Item[Artefact]], session: Session) -> list[Artefact]:
+    async with session:
+        results = await session.fetch(items)
+    return raise_first(results)
 
 
 # What to fetch -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One thing to fetch: its name, where it is, how large it may be, how to read it."""
-
-    label: str
-    url: str
-    limit: int
-    parse: Callable[[bytes, _Headers], Artefact]
 
 
 def _base_url(text: str) -> str:
@@ -258,7 +198,7 @@ def _web_url(text: str, what: str) -> SplitResult:
 
 def _signed_items(
     base: str, fmspcs: Iterable[bytes], update: Update, number: int | None
-) -> list[_Item]:
+) -> list[Item[Artefact]]:
     if update not in ("standard", "early"):
         raise UsageError("unknown update channel", expected="standard or early", found=repr(update))
     if number is not None and update == "early":
@@ -282,16 +222,16 @@ def _signed_items(
     for fmspc in wanted:
         query = urlencode({"fmspc": fmspc.hex().upper(), **choice})
 
-        def parse(body: bytes, headers: _Headers, fmspc: bytes = fmspc) -> Artefact:
+        def parse(body: bytes, headers: Headers, fmspc: bytes = fmspc) -> Artefact:
             artefact = parse_tcb_info_response(body, headers)
             _require_same("FMSPC", fmspc.hex().upper(), artefact.value.fmspc.hex().upper())
             return _of_set(artefact, number)
 
         label = f"TCB info {fmspc.hex().upper()}"
-        items.append(_Item(label, f"{service}/tcb?{query}", MAX_JSON_BYTES, parse))
+        items.append(Item(label, f"{service}/tcb?{query}", MAX_JSON_BYTES, parse))
     url = f"{service}/qe/identity" + (f"?{urlencode(choice)}" if choice else "")
     items.append(
-        _Item(
+        Item(
             "QE identity",
             url,
             MAX_JSON_BYTES,
@@ -301,7 +241,7 @@ def _signed_items(
     return items
 
 
-def _crl_items(base: str, cas: Iterable[CaName], root_crl_url: str | None) -> list[_Item]:
+def _crl_items(base: str, cas: Iterable[CaName], root_crl_url: str | None) -> list[Item[Artefact]]:
     service = f"{base}/sgx/certification/v4"
     limit = 2 * MAX_CRL_BYTES  # PCCS serves hex
     items = []
@@ -310,13 +250,13 @@ def _crl_items(base: str, cas: Iterable[CaName], root_crl_url: str | None) -> li
             raise UsageError("unknown PCK CA", expected="platform or processor", found=repr(ca))
         query = urlencode({"ca": ca, "encoding": "der"})
 
-        def parse(body: bytes, headers: _Headers, ca: CaName = ca) -> Artefact:
+        def parse(body: bytes, headers: Headers, ca: CaName = ca) -> Artefact:
             issuer = parse_crl(decode_crl(body), CollateralError).issuer
             found = [name for name, full in _CA_NAMES.items() if names_ca(issuer, full)]
             _require_same("PCK CA", ca, "".join(found) or "another CA")
             return parse_pck_crl_response(body, headers)
 
-        items.append(_Item(f"PCK CRL ({ca} CA)", f"{service}/pckcrl?{query}", limit, parse))
+        items.append(Item(f"PCK CRL ({ca} CA)", f"{service}/pckcrl?{query}", limit, parse))
     if root_crl_url is not None:
         root_url = urlunsplit(_web_url(root_crl_url, "root CRL URL"))
     elif base == INTEL_PCS:
@@ -324,7 +264,7 @@ def _crl_items(base: str, cas: Iterable[CaName], root_crl_url: str | None) -> li
     else:
         root_url = f"{service}/rootcacrl"
     items.append(
-        _Item("root CA CRL", root_url, limit, lambda body, _: parse_root_ca_crl_response(body))
+        Item("root CA CRL", root_url, limit, lambda body, _: parse_root_ca_crl_response(body))
     )
     return items
 
@@ -343,17 +283,3 @@ def _require_same(what: str, expected: str, found: str) -> None:
             found=found,
             hint="a caching service may not know the request's parameters; ask Intel's directly",
         )
-
-
-def _parsed(item: _Item, body: bytes, headers: _Headers) -> Artefact:
-    try:
-        return item.parse(body, headers)
-    except CollateralError as problem:
-        place = f"{item.url}: {problem.where}" if problem.where else item.url
-        raise CollateralError(
-            f"{item.label}: {problem.message}",
-            expected=problem.expected,
-            found=problem.found,
-            where=place,
-            hint=problem.hint,
-        ) from None

@@ -45,6 +45,12 @@ _CURVES = {
     ),
 }
 
+_KEY_INFO_PREFIXES = {
+    "P-256": bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    "P-384": bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
+}
+"""DER of a SubjectPublicKeyInfo up to the uncompressed point x ‖ y (RFC 5480)."""
+
 _NAMES = {parameters.curve.name: name for name, parameters in _CURVES.items()}
 
 
@@ -72,6 +78,25 @@ class EcPublicKey:
         wrapped = cls(_NAMES[key.curve.name], point)
         wrapped.__dict__["handle"] = key  # what the cached property would load again
         return wrapped
+
+    @classmethod
+    def of_key_info(cls, key_info: bytes) -> EcPublicKey | None:
+        """Read a SubjectPublicKeyInfo of the usual form; None if it is of another.
+
+        The usual form is RFC 5480's with a named curve and an uncompressed point, of which DER
+        has one encoding for each curve.  Far quicker than asking a loaded key for its point.
+
+        Raises:
+            EvidenceError: the point is not on the curve.
+        """
+        for curve, prefix in _KEY_INFO_PREFIXES.items():
+            if key_info.startswith(prefix):
+                point = key_info[len(prefix) :]
+                if len(point) == 2 * _CURVES[curve].octets:
+                    key = cls(curve, point)
+                    _ = key.handle
+                    return key
+        return None
 
     @cached_property
     def handle(self) -> ec.EllipticCurvePublicKey:

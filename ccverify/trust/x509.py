@@ -168,7 +168,7 @@ def _parse_certificate(der: bytes) -> Certificate:
     if certificate.version is not x509.Version.v3:
         raise EvidenceError("certificate is not X.509 v3")
     tbs, algorithm = _signed_part(der)
-    issuer, subject = _names(tbs, algorithm)
+    issuer, subject, key_info = _named_parts(tbs, algorithm)
     values: dict[str, Any] = {}
     unknown_critical = []
     for extension in certificate.extensions:
@@ -191,7 +191,7 @@ def _parse_certificate(der: bytes) -> Certificate:
         issuer=issuer,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        public_key=EcPublicKey.of(certificate.public_key()),
+        public_key=EcPublicKey.of_key_info(key_info) or EcPublicKey.of(certificate.public_key()),
         is_ca=constraints is not None and constraints.ca,
         path_length=constraints.path_length if constraints else None,
         signs_certificates=usage is not None and usage.key_cert_sign,
@@ -215,15 +215,15 @@ def _signed_part(der: bytes) -> tuple[bytes, bytes]:
     return content[:end], content[end : read_tlv(content, end, EvidenceError)[2]]
 
 
-def _names(tbs: bytes, algorithm: bytes) -> tuple[bytes, bytes]:
-    """Issuer and subject of a v3 certificate, as the bytes that are signed."""
+def _named_parts(tbs: bytes, algorithm: bytes) -> tuple[bytes, bytes, bytes]:
+    """Issuer, subject and public key of a v3 certificate, as the bytes that are signed."""
     fields = _body(tbs)
     at = [0]
-    for _ in range(6):  # version, serialNumber, signature, issuer, validity, subject
+    for _ in range(7):  # version, serialNumber, signature, issuer, validity, subject, key
         at.append(read_tlv(fields, at[-1], EvidenceError)[2])
     if fields[at[2] : at[3]] != algorithm:
         raise EvidenceError("certificate states two signature algorithms")  # RFC 5280 §4.1.1.2
-    return fields[at[3] : at[4]], fields[at[5] : at[6]]
+    return fields[at[3] : at[4]], fields[at[5] : at[6]], fields[at[6] : at[7]]
 
 
 def _crl_issuer(tbs: bytes, algorithm: bytes) -> bytes:

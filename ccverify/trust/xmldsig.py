@@ -16,9 +16,10 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from lxml import etree  # type: ignore[import-untyped]
 
@@ -33,6 +34,7 @@ __all__ = [
     "VerifiedXml",
     "XmlElement",
     "parse_signed_xml",
+    "read_content",
     "verify_signed_xml",
 ]
 
@@ -49,7 +51,7 @@ MAX_DEPTH = 16
 MAX_ATTRIBUTES = 128
 """Per element."""
 MAX_NAMES = 256
-"""Different names in one document: libxml2 never forgets a name it has seen."""
+"""Different names in one document: libxml2 keeps them all (`_in_own_thread`)."""
 MAX_CERTIFICATES = 8
 
 
@@ -76,7 +78,6 @@ class SignedXml:
 
     Attributes:
         content: the canonical octets to digest: the document without its signature.
-        unverified: the root element, read from `content`.
         signed_info: the canonical octets that the signature value signs.
         digest: what `content` must digest to, 48 bytes.
         signature: ECDSA P-384 r ‖ s, big endian, 96 bytes.
@@ -84,7 +85,6 @@ class SignedXml:
     """
 
     content: bytes = field(repr=False)
-    unverified: XmlElement = field(repr=False)
     signed_info: bytes = field(repr=False)
     digest: bytes
     signature: bytes
@@ -93,10 +93,13 @@ class SignedXml:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedXml:
-    """The outcome: why the signature is not good, or exactly the elements that it covers."""
+    """The outcome: why the signature is not good, or exactly the octets that it covers.
+
+    Whoever wants the elements reads them from these octets, with `read_content`.
+    """
 
     problem: str | None
-    root: XmlElement | None
+    content: bytes | None = field(repr=False)
 
 
 def parse_signed_xml(data: bytes, namespaces: frozenset[str]) -> SignedXml:
@@ -110,7 +113,12 @@ def parse_signed_xml(data: bytes, namespaces: frozenset[str]) -> SignedXml:
         CollateralError: not such a document; something other than elements, attributes and
             text in it; over a limit; or the signature is not of the one accepted form.
     """
-    root = _parse(_scan(bytes(data), namespaces | {DS}))
+    document = _scan(bytes(data), namespaces | {DS})
+    return _in_own_thread(lambda: _take_apart(document))
+
+
+def _take_apart(document: bytes) -> SignedXml:
+    root = _parse(document)
     signatures = [child for child in root if child.tag == _ds("Signature")]
     if len(signatures) != 1:
         raise _refused("signatures directly under the root", "exactly 1", str(len(signatures)))
@@ -121,8 +129,7 @@ def parse_signed_xml(data: bytes, namespaces: frozenset[str]) -> SignedXml:
     parts = _read_signature(_plain(node))
     signed_info = _canonical(node[0])
     _remove(node)
-    content = _canonical(root)
-    return SignedXml(content, _plain(_parse(content)), signed_info, *parts)
+    return SignedXml(_canonical(root), signed_info, *parts)
 
 
 def verify_signed_xml(signed: SignedXml, memory: SignatureMemory) -> VerifiedXml:
@@ -131,8 +138,18 @@ def verify_signed_xml(signed: SignedXml, memory: SignatureMemory) -> VerifiedXml
     Whether that certificate may be believed is the caller's question.
     """
     problem = _signature_problem(signed, memory)
-    # Read again: what is returned depends on the octets just digested and on nothing else.
-    return VerifiedXml(problem, None if problem else _plain(_parse(signed.content)))
+    return VerifiedXml(problem, None if problem else signed.content)
+
+
+def read_content(content: bytes) -> XmlElement:
+    """The root element of the canonical octets in a `SignedXml` or `VerifiedXml`.
+
+    A pure function of the octets: what it returns depends on nothing else that arrived.
+
+    Raises:
+        CollateralError: these are no such octets.
+    """
+    return _in_own_thread(lambda: _plain(_parse(content)))
 
 
 def _signature_problem(signed: SignedXml, memory: SignatureMemory) -> str | None:
@@ -278,51 +295,71 @@ def _scan(data: bytes, namespaces: frozenset[str]) -> bytes:
         depth += 1
         names.add(tag["start"])
         names.update(_attribute_names(tag["attributes"], tag.start(), namespaces))
-        for what, found, limit in (
-            ("elements", elements, MAX_ELEMENTS),
-            ("levels", depth, MAX_DEPTH),
-            ("different names", len(names), MAX_NAMES),
-        ):
-            if found > limit:
-                raise CollateralError(
-                    f"XML document has too many {what}",
-                    expected=f"at most {limit}",
-                    where=f"XML byte {tag.start()}",
-                )
+        if elements > MAX_ELEMENTS or depth > MAX_DEPTH or len(names) > MAX_NAMES:
+            raise _too_many(elements, depth, tag.start())
         depth -= bool(tag["empty"])
     return data[offset:]
 
 
+def _too_many(elements: int, depth: int, at: int) -> CollateralError:
+    if elements > MAX_ELEMENTS:
+        what, limit = "elements", MAX_ELEMENTS
+    elif depth > MAX_DEPTH:
+        what, limit = "levels", MAX_DEPTH
+    else:
+        what, limit = "different names", MAX_NAMES
+    return CollateralError(
+        f"XML document has too many {what}",
+        expected=f"at most {limit}",
+        where=f"XML byte {at}",
+    )
+
+
 def _attribute_names(text: bytes, at: int, namespaces: frozenset[str]) -> list[bytes]:
-    names = []
-    for attribute in _ATTRIBUTE.finditer(text):
-        name, value = attribute[1], attribute[2][1:-1].decode("utf-8")
-        prefix = name.partition(b":")[0]
-        if prefix == b"xmlns" and value not in namespaces:
-            raise CollateralError(
-                "XML document declares a namespace that is not understood",
-                expected=" or ".join(sorted(namespaces)),
-                found=value[:200],
-                where=f"XML byte {at}",
-            )
-        if prefix == b"xml":
-            # They alone are what makes Canonical XML 1.1 differ from 1.0, which libxml2 speaks.
-            raise CollateralError(
-                "XML document has an xml: attribute",
-                found=name.decode("ascii"),
-                where=f"XML byte {at}",
-            )
-        names.append(name)
-        if len(names) > MAX_ATTRIBUTES:
-            raise CollateralError(
-                "XML element has too many attributes",
-                expected=f"at most {MAX_ATTRIBUTES}",
-                where=f"XML byte {at}",
-            )
-    return names
+    attributes: list[tuple[bytes, bytes]] = _ATTRIBUTE.findall(text)
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise CollateralError(
+            "XML element has too many attributes",
+            expected=f"at most {MAX_ATTRIBUTES}",
+            where=f"XML byte {at}",
+        )
+    for name, value in attributes:
+        if name.startswith(b"xml"):
+            _check_reserved(name, value[1:-1].decode("utf-8"), at, namespaces)
+    return [name for name, _ in attributes]
+
+
+def _check_reserved(name: bytes, value: str, at: int, namespaces: frozenset[str]) -> None:
+    prefix = name.partition(b":")[0]
+    if prefix == b"xmlns" and value not in namespaces:
+        raise CollateralError(
+            "XML document declares a namespace that is not understood",
+            expected=" or ".join(sorted(namespaces)),
+            found=value[:200],
+            where=f"XML byte {at}",
+        )
+    if prefix == b"xml":
+        # They alone are what makes Canonical XML 1.1 differ from 1.0, which libxml2 speaks.
+        raise CollateralError(
+            "XML document has an xml: attribute",
+            found=name.decode("ascii"),
+            where=f"XML byte {at}",
+        )
 
 
 # --- libxml2 -------------------------------------------------------------------------------------
+
+_Result = TypeVar("_Result")
+
+
+def _in_own_thread(work: Callable[[], _Result]) -> _Result:
+    """Run `work` in a thread of its own, and let nothing of libxml2's leave it.
+
+    libxml2 has one table of names for each thread and forgets none until the thread ends: in a
+    service that runs for long, documents of ever new names would fill the memory.
+    """
+    with ThreadPoolExecutor(max_workers=1) as own:
+        return own.submit(work).result()
 
 
 def _parse(data: bytes) -> Any:
@@ -363,9 +400,8 @@ def _remove(node: Any) -> None:
 
 
 def _plain(node: Any) -> XmlElement:
-    return XmlElement(
-        name=str(node.tag),
-        attributes={str(name): str(value) for name, value in node.attrib.items()},
-        text="".join([node.text or "", *(child.tail or "" for child in node)]),
-        children=tuple(_plain(child) for child in node),
-    )
+    children = list(node)
+    text = node.text or ""
+    if children:
+        text = "".join([text, *(child.tail or "" for child in children)])
+    return XmlElement(node.tag, dict(node.items()), text, tuple(map(_plain, children)))

@@ -26,6 +26,8 @@ from ccverify import (
     serialize_collateral,
 )
 from ccverify.cli.app import cli
+from ccverify.nvidia.collateral import NvidiaCollateral
+from ccverify.nvidia.collateral_report import describe_nvidia
 from ccverify.sim import DEFAULT_TIME, SimCase, SimIssuer, SimPlatform
 from ccverify.tdx.collateral_diff import compare_packs
 from ccverify.tdx.collateral_report import appraise_pack, describe_pack
@@ -323,7 +325,9 @@ def test_show_json(run: Run) -> None:
     assert levels[0]["status"] == "UpToDate"
     assert len(levels) == 7
     at = datetime.fromisoformat(AT)
-    assert report == describe_pack(PACK, TrustStore(TrustKind.INSECURE, SIMULATED.intel_root), at)
+    trust = TrustStore(TrustKind.INSECURE, SIMULATED.intel_root)
+    nvidia = describe_nvidia(NvidiaCollateral(), trust, at)
+    assert report == {**describe_pack(PACK, trust, at), "nvidia": nvidia}
 
 
 def test_show_real(run: Run, vectors: Path) -> None:

@@ -13,7 +13,8 @@ import ccverify
 from ccverify.checks import CHECKS
 from ccverify.cli import demo as demo_module
 from ccverify.cli.demo import SCENES, play
-from ccverify.cli.policy_advice import Level, advise
+from ccverify.cli.policy_advice import advise
+from ccverify.cli.policy_remark import Level
 from ccverify.policy.model import MUST_STATE
 
 # --- explain ---
@@ -189,7 +190,7 @@ def test_each_weakness_is_named_once_and_alone(run: Run, where: str) -> None:
     policy = ccverify.policy_from_document(
         {"schema": "ccverify.policy/v1", "tdx": {**STRICT, **change}}
     )
-    assert [(note.level, note.where) for note in advise(policy.tdx)] == [(level, where)]
+    assert [(note.level, note.where) for note in advise(policy)] == [(level, where)]
     code, text = lint(run, {**STRICT, **change})
     assert code == (1 if level is Level.UNMEETABLE else 0)
     assert where in text
@@ -206,7 +207,7 @@ def test_rtmr3_may_be_explained_by_a_log() -> None:
             },
         }
     )
-    assert advise(policy.tdx) == []
+    assert advise(policy) == []
 
 
 @pytest.mark.usefixtures("simulated")

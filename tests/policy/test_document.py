@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from ccverify.errors import PolicyError
+from ccverify.evidence import BindingProfile
 from ccverify.policy.document import (
     MAX_POLICY_BYTES,
     load_policy,
@@ -21,14 +23,22 @@ from ccverify.policy.document import (
 )
 from ccverify.policy.model import (
     ANY,
+    GPU_ARCHITECTURES,
     MEASUREMENTS,
     MUST_STATE,
+    BindingPolicy,
     CollateralPolicy,
+    CountPolicy,
+    DevicePolicy,
     EventLogPolicy,
+    GatewayPolicy,
     PlatformPolicy,
     Policy,
+    RevocationRule,
     TcbPolicy,
     TdxPolicy,
+    TopologyPolicy,
+    VersionPolicy,
     XfamPolicy,
 )
 from ccverify.tdx.attributes import TD_ATTRIBUTES, XFAM_FEATURES, Rule
@@ -36,10 +46,59 @@ from ccverify.tdx.tcb_info import TcbStatus
 
 Json = dict[str, Any]
 H48, H64 = "ab" * 48, "cd" * 64
+ONE, TWO = "00000000000000a1", "00000000000000A2"
 FULL: Json = {
     "schema": "ccverify.policy/v1",
     "name": "full",
     "description": "says everything a policy may say",
+    "gpus": {
+        "count": {"min": 1, "max": 8},
+        "architectures": ["HOPPER", "BLACKWELL"],
+        "modes": ["PPCIE", "NOT_STATED"],
+        "fwid": "if-reported",
+        "rim": "any",
+        "rim_expired_signer": "allow",
+        "revocation": "if-given",
+        "certificate_hold": "allow",
+        "revocation_max_age_days": 7,
+        "driver": {"min": "550.90.07", "accepted": ["550.90.07", "575.32"], "rejected": ["570.00"]},
+        "vbios": {
+            "min": "96.00.9f.00.01",
+            "accepted": ["96.00.9f.00.01", "96.00.9F.00.04"],
+            "rejected": ["96.00.74.00.1a"],
+        },
+        "firmware_ids": [H48],
+        "device_ids": [ONE, TWO],
+    },
+    "nvswitches": {
+        "count": {"min": 1, "max": 4},
+        "architectures": ["LS10"],
+        "fwid": "required",
+        "rim": "any",
+        "rim_expired_signer": "allow",
+        "revocation": "any",
+        "certificate_hold": "allow",
+        "revocation_max_age_days": 30,
+        "bios": {
+            "min": "96.10.55.00.01",
+            "accepted": ["96.10.57.00.01"],
+            "rejected": ["96.10.52.00.00"],
+        },
+        "firmware_ids": [H48],
+        "device_ids": [ONE],
+    },
+    "topology": {
+        "kind": "protected-pcie",
+        "gpus": 8,
+        "switches": 4,
+        "mixed_firmware": "allow",
+        "mixed_driver": "allow",
+    },
+    "binding": {
+        "profiles": ["near", "ccverify", "near"],
+        "freshness": "waived",
+        "relayable": "accept",
+    },
     "tdx": {
         "tcb": {
             "accepted_statuses": ["UpToDate", "SWHardeningNeeded"],
@@ -74,15 +133,59 @@ FULL: Json = {
         },
     },
 }
+FULL["gateway"] = {
+    "tdx": deepcopy(FULL["tdx"]),
+    "binding": {"profiles": ["dstack"], "freshness": "waived", "relayable": "accept"},
+}
 MINIMAL: Json = {"schema": "ccverify.policy/v1", "tdx": {}}
 
 
 def test_every_word_reaches_the_model() -> None:
     own = policy_from_document(FULL)
     both = frozenset({bytes.fromhex(H48), bytes(48)})
+    tdx = own.tdx
     assert own == Policy(
         name="full",
         digest=own.digest,
+        gateway=GatewayPolicy(tdx, BindingPolicy((BindingProfile.DSTACK,), False, True)),
+        binding=BindingPolicy((BindingProfile.NEAR, BindingProfile.CCVERIFY), False, True),
+        topology=TopologyPolicy(8, 4, allow_mixed_firmware=True, allow_mixed_driver=True),
+        gpus=DevicePolicy(
+            count=CountPolicy(1, 8),
+            architectures=frozenset(GPU_ARCHITECTURES),
+            modes=frozenset({"PPCIE", "NOT_STATED"}),
+            fwid_required=False,
+            rim_required=False,
+            allow_expired_rim_signer=True,
+            revocation=RevocationRule.IF_GIVEN,
+            allow_hold=True,
+            revocation_max_age_days=7,
+            driver=VersionPolicy(
+                "550.90.07", frozenset({"550.90.07", "575.32"}), frozenset({"570.00"})
+            ),
+            vbios=VersionPolicy(
+                "96.00.9F.00.01",
+                frozenset({"96.00.9F.00.01", "96.00.9F.00.04"}),
+                frozenset({"96.00.74.00.1A"}),
+            ),
+            firmware_ids=frozenset({bytes.fromhex(H48)}),
+            device_ids=frozenset({bytes(7) + b"\xa1", bytes(7) + b"\xa2"}),
+        ),
+        nvswitches=DevicePolicy(
+            count=CountPolicy(1, 4),
+            architectures=frozenset({"LS10"}),
+            fwid_required=True,
+            rim_required=False,
+            allow_expired_rim_signer=True,
+            revocation=RevocationRule.ANY,
+            allow_hold=True,
+            revocation_max_age_days=30,
+            vbios=VersionPolicy(
+                "96.10.55.00.01", frozenset({"96.10.57.00.01"}), frozenset({"96.10.52.00.00"})
+            ),
+            firmware_ids=frozenset({bytes.fromhex(H48)}),
+            device_ids=frozenset({bytes(7) + b"\xa1"}),
+        ),
         tdx=TdxPolicy(
             tcb=TcbPolicy(
                 accepted_statuses=frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED}),
@@ -142,6 +245,17 @@ def test_the_full_document_says_everything_the_schema_names() -> None:
     assert _properties(dict(policy_schema())) <= _paths(FULL)
 
 
+REQUIRED = {
+    ("schema",),
+    ("gpus", "count", "min"), ("gpus", "count", "max"),
+    ("nvswitches", "count", "min"), ("nvswitches", "count", "max"),
+    ("topology", "kind"), ("topology", "gpus"), ("topology", "switches"),
+    ("gateway", "tdx"),
+    # A topology rests on both.
+    ("gpus",), ("nvswitches",),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("path", sorted(_properties(dict(policy_schema()))), ids=".".join)
 def test_no_key_of_the_schema_is_ignored(path: tuple[str, ...]) -> None:
     """Taking a key out of the full document changes the model, or the document is refused."""
@@ -150,14 +264,14 @@ def test_no_key_of_the_schema_is_ignored(path: tuple[str, ...]) -> None:
     for step in path[:-1]:
         target = target[step]
     del target[path[-1]]
-    if path in {("schema",), ("tdx",)}:
+    if path in REQUIRED:
         with pytest.raises(PolicyError):
             policy_from_document(changed)
         return
     own, full = policy_from_document(changed), policy_from_document(FULL)
     assert own.digest != full.digest
     if path != ("description",):
-        assert (own.tdx, own.name) != (full.tdx, full.name)
+        assert replace(own, digest="") != replace(full, digest="")
 
 
 def test_silence_means_the_safe_default() -> None:
@@ -168,6 +282,8 @@ def test_silence_means_the_safe_default() -> None:
     assert own.tdx.event_log is None
     assert own.tdx.report_data is None
     assert own.tdx.platform.silent
+    assert (own.gpus, own.nvswitches, own.topology, own.gateway) == (None, None, None, None)
+    assert own.binding == BindingPolicy((BindingProfile.RAW_NONCE,), True, False)
     for attribute in TD_ATTRIBUTES:
         assert own.tdx.rule(attribute.key) is attribute.default
 
@@ -236,7 +352,7 @@ def test_measurements_of_the_schema_are_those_of_the_model() -> None:
 def test_every_object_of_the_schema_is_closed() -> None:
     def visit(schema: Any, path: str) -> None:
         if isinstance(schema, dict):
-            if schema.get("type") == "object":
+            if "object" in schema.get("type", ()):
                 assert "additionalProperties" in schema, path
                 assert schema["additionalProperties"] is not True, path
             for key, inner in schema.items():
@@ -268,6 +384,17 @@ NEAR = {
     "tdx.platform.FMSPC": ("FMSPC", None),
     "tdx.event_log.claim": ("claim", "claims"),
     "tdx.zzzzzz": ("zzzzzz", None),
+    "gpu": ("gpu", "gpus"),
+    "gpus.vbois": ("vbois", "vbios"),
+    "gpus.device_id": ("device_id", "device_ids"),
+    "gpus.count.minimum": ("minimum", "min"),
+    "gpus.driver.reject": ("reject", "rejected"),
+    "nvswitches.vbios": ("vbios", "bios"),
+    "nvswitches.driver": ("driver", None),
+    "nvswitches.modes": ("modes", None),
+    "topology.nvswitches": ("nvswitches", "switches"),
+    "binding.profile": ("profile", "profiles"),
+    "gateway.gpus": ("gpus", None),
 }
 
 
@@ -287,7 +414,7 @@ def test_an_unknown_key_is_named_with_its_nearest_neighbour(path: str) -> None:
 WRONG = {
     "schema": ["ccverify.policy/v2", None, 1],
     "name": ["x" * 201, 1, None],
-    "tdx": [None, [], "any"],
+    "tdx": [None, [], "all", "ANY"],
     "tdx.tcb": [None, []],
     "tdx.tcb.accepted_statuses": [
         "UpToDate", ["uptodate"], ["Revoked"], ["NotSupported"], [None],
@@ -312,6 +439,45 @@ WRONG = {
     "tdx.event_log.rtmr3": ["any", None],
     "tdx.event_log.replay": [["rtmr3"], [0], "rtmr0"],
     "tdx.event_log.claims": [{"app_id": []}, {"app_id": "x"}, {"app_id": [1]}, []],
+    "gpus": [None, [], "all", "", 8, True],
+    "gpus.count": [0, -1, 65, 1.5, True, None, "8", "ANY", [], {}, {"min": 1}, {"max": 8},
+                   {"min": 0, "max": 8}, {"min": 1, "max": 65}, {"min": "1", "max": 8},
+                   {"min": 8, "max": 1}, {"min": "any", "max": "any"}],
+    "gpus.architectures": ["HOPPER", [], ["hopper"], ["LS10"], ["any"], ["GH100"], None,
+                           ["HOPPER"] * 65],
+    "gpus.modes": ["PPCIE", [], ["PROTECTED_PCIE"], ["ppcie"], ["CC"], None, [None]],
+    "gpus.fwid": ["any", True, None, "if_reported"],
+    "gpus.rim": ["if-given", True, None],
+    "gpus.rim_expired_signer": ["require", True, None],
+    "gpus.revocation": ["if_given", True, None, "none"],
+    "gpus.certificate_hold": ["require", None],
+    "gpus.revocation_max_age_days": [-1, 3651, "7", 1.5, True, None],
+    "gpus.driver": ["550.90.07", ["550.90.07"], None],
+    "gpus.driver.min": ["550", "55.90", "550.90.07.1.1", "550.90.07b", "550..90", 550, None,
+                        "550.90.07\n", " 550.90.07", "r550.90.07", "96.00.9F.00.01", "550.12345"],
+    "gpus.driver.accepted": [[], "575.32", ["any"], [575], None],
+    "gpus.driver.rejected": ["575.32", [""], None],
+    "gpus.vbios.min": ["96.00.9F.00", "96.00.9F.00.01.00", "96.00.9G.00.01", "9600.9F.00.01",
+                       "96009F0001", "550.90.07", "96.00.9F.00.01\n", None],
+    "gpus.firmware_ids": [[], ["ab"], [H64], "any", None],
+    "gpus.device_ids": [[], ["00" * 8], ["0" * 15], ["41" + ONE], ["0x" + ONE[2:]], [ONE + "\n"],
+                        "any", [1], None, [ONE, "00" * 8]],
+    "nvswitches": [None, [], "all", 4],
+    "nvswitches.architectures": [["HOPPER"], ["BLACKWELL"], [], "LS10"],
+    "nvswitches.device_ids": [["00" * 8], []],
+    "topology": [None, "protected-pcie", {}, {"kind": "protected-pcie"}, [], 8],
+    "topology.kind": ["any", "nvlink", None, "PPCIE"],
+    "topology.gpus": [0, 65, "8", None, {"min": 1, "max": 8}, "any"],
+    "topology.switches": [0, 65, "4", None],
+    "topology.mixed_firmware": ["accept", True, None],
+    "binding": [None, "any", [], "raw-nonce"],
+    "binding.profiles": [[], "near", ["any"], ["raw_nonce"], ["NEAR"], None, [None]],
+    "binding.freshness": ["any", False, None],
+    "binding.relayable": ["allow", True, None],
+    "gateway": [None, "any", {}, [], {"binding": {}}],
+    "gateway.tdx": [None, "all", []],
+    "gateway.tdx.tcb.min_evaluation_number": [-1],
+    "gateway.binding.profiles": [["x"]],
 }  # fmt: skip
 
 
@@ -335,10 +501,20 @@ def test_what_is_no_policy_is_refused(document: Any) -> None:
         policy_from_document(document)
 
 
-def test_a_status_gets_a_nearest_neighbour_too() -> None:
+@pytest.mark.parametrize(
+    ("path", "wrong", "near"),
+    [
+        ("tdx.tcb.accepted_statuses", ["UptoDate"], "UpToDate"),
+        ("binding.profiles", ["tinfoil"], "tinfoil-v3"),
+        ("binding.relayable", "refused", "refuse"),
+        ("gpus.revocation", "if_given", "if-given"),
+        ("gpus.fwid", "if-reportd", "if-reported"),
+    ],
+)
+def test_a_word_gets_a_nearest_neighbour_too(path: str, wrong: Any, near: str) -> None:
     with pytest.raises(PolicyError) as caught:
-        policy_from_document(_set("tdx.tcb.accepted_statuses", ["UptoDate"]))
-    assert caught.value.hint == "did you mean 'UpToDate'?"
+        policy_from_document(_set(path, wrong))
+    assert caught.value.hint == f"did you mean {near!r}?"
 
 
 # --- text ---

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccverify.checks import CHECKS, Category, Need
+from ccverify.checks import CHECKS, Category, Need, Scope
 from ccverify.findings import Finding, State
-from ccverify.results.verdict import Conclusion, Verdict, conclude, counts_against
+from ccverify.results import verdict
+from ccverify.results.verdict import Conclusion, Verdict, counts_against
+
+EVERYTHING = dict.fromkeys(Scope, (None,))
+
+
+def conclude(findings: list[Finding]) -> tuple[tuple[Finding, ...], Conclusion, int]:
+    return verdict.conclude(findings, EVERYTHING)
+
 
 NEEDED = [check for check in CHECKS if check.need in (Need.ALWAYS, Need.UNLESS_WAIVED)]
 ALL_PASS = [Finding(check.code, State.PASS) for check in NEEDED]

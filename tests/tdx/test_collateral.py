@@ -16,9 +16,9 @@ from vectors.judging import failed, finding_of, judge_sim, policy, sim_pack
 
 from ccverify.errors import CollateralError
 from ccverify.findings import State
+from ccverify.pack_format import MAX_ARTEFACTS
 from ccverify.sim import SimCase, SimEvidence, SimPlatform
 from ccverify.tdx.collateral import (
-    MAX_ARTEFACTS,
     MAX_PACK_BYTES,
     PACK_SCHEMA,
     CollateralPack,

@@ -46,11 +46,12 @@ from ccverify import (
     EvidenceError,
     TrustStore,
     UsageError,
+    http_get,
     parse_collateral,
     parse_quote,
 )
 from ccverify.sim import SimPlatform
-from ccverify.tdx import collect, http_get
+from ccverify.tdx import collect
 from ccverify.tdx.collateral_report import appraise_pack
 from ccverify.tdx.collect import fetch_collateral, platform_of_quote
 

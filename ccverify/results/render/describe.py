@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
-from ccverify.clock_text import utc_text
 from ccverify.errors import EvidenceError
+from ccverify.nvidia.collateral import NvidiaCollateral
+from ccverify.results.render.describe_certificates import (
+    certificate_listing,
+    common_name,
+    platform_section,
+    time_text,
+    unreadable,
+)
+from ccverify.results.render.describe_rim import nvidia_collateral_listings
 from ccverify.results.render.inspection import Inspection, Item, Listing, Section
 from ccverify.tdx.attributes import TD_ATTRIBUTES, XFAM_FEATURES, reserved_attribute_bits
 from ccverify.tdx.collateral import (
@@ -21,7 +28,6 @@ from ccverify.tdx.collateral import (
 )
 from ccverify.tdx.eventlog import EventLog, identity_claims, replay
 from ccverify.tdx.events import Event
-from ccverify.tdx.pck import PckPlatform, parse_pck_platform
 from ccverify.tdx.quote import (
     BODY_FIELDS,
     ENCLAVE_REPORT_FIELDS,
@@ -30,7 +36,7 @@ from ccverify.tdx.quote import (
     Field,
     Quote,
 )
-from ccverify.trust.x509 import Certificate, parse_pem_chain
+from ccverify.trust.x509 import parse_pem_chain
 
 __all__ = ["describe_collateral", "describe_event_log", "describe_quote"]
 
@@ -122,71 +128,36 @@ def _certification(quote: Quote) -> tuple[Section | Listing, ...]:
     try:
         chain = parse_pem_chain(quote.certification_data)
     except EvidenceError as problem:
-        return (Section("pck_chain", "PCK chain", (_unreadable(problem),)),)
-    listing = Listing(
-        "pck_chain",
-        "PCK certificate chain",
-        ("not_after", "name"),
-        tuple(map(_certificate, chain)),
-    )
-    try:
-        platform = _platform(parse_pck_platform(chain[0]))
-    except EvidenceError as problem:
-        platform = (_unreadable(problem),)
-    return listing, Section("platform", "Platform named by the PCK certificate", platform)
+        return (Section("pck_chain", "PCK chain", (unreadable(problem),)),)
+    listing = certificate_listing("pck_chain", "PCK certificate chain", chain)
+    return listing, platform_section(chain[0])
 
 
-def _unreadable(problem: EvidenceError) -> Item:
-    return Item("error", problem.message, problem.found or "")
-
-
-def _certificate(certificate: Certificate) -> dict[str, Any]:
-    subject = certificate.subject_text
-    return {
-        "name": _common_name(subject),
-        "subject": subject,
-        "serial": f"{certificate.serial:x}",
-        "not_before": _time(certificate.not_before),
-        "not_after": _time(certificate.not_after),
-    }
-
-
-def _common_name(name: str) -> str:
-    return name.rpartition("CN=")[2]
-
-
-def _platform(platform: PckPlatform) -> tuple[Item, ...]:
-    instance = platform.platform_instance_id
-    return (
-        Item("fmspc", platform.fmspc.hex().upper(), "family, model, stepping, platform, SKU"),
-        Item("pceid", platform.pceid.hex().upper(), "provisioning certification enclave"),
-        Item("ppid", platform.ppid.hex(), "stable name of the machine"),
-        Item("platform_instance_id", instance.hex() if instance else None),
-        Item("component_svns", list(platform.component_svns), "16 TCB component SVNs"),
-        Item("pcesvn", platform.pcesvn),
-        Item("cpusvn", platform.cpusvn.hex()),
-        Item("sgx_type", platform.sgx_type.name, "memory protection"),
-        Item("dynamic_platform", platform.dynamic_platform, "packages can be added later"),
-        Item("cached_keys", platform.cached_keys, "Intel holds the platform keys"),
-        Item("smt_enabled", platform.smt_enabled, "hyper-threading is on"),
-    )
-
-
-def describe_collateral(pack: CollateralPack) -> Inspection:
-    """Show the artefacts of a pack with their windows and editions."""
+def describe_collateral(pack: CollateralPack, nvidia: NvidiaCollateral | None = None) -> Inspection:
+    """Show the artefacts of a pack, Intel's and NVIDIA's, with their windows and editions."""
     kinds = Counter(artefact.kind for artefact in pack.artefacts)
-    summary = Section(
-        "summary",
-        "Contents",
+    items = [
+        Item("pack_sha384", pack.digest, "of Intel's artefacts, in any order"),
+        *(Item(kind, count) for kind, count in kinds.items()),
+        Item("pck-chain", len(pack.pck_chains)),
+    ]
+    title = "TDX collateral"
+    theirs: tuple[Listing, ...] = ()
+    if nvidia is not None and not nvidia.is_empty:
+        title, theirs = "Collateral for TDX and NVIDIA devices", nvidia_collateral_listings(nvidia)
+        items.append(Item("nvidia_sha384", nvidia.digest, "of NVIDIA's artefacts, in any order"))
+        items += [Item(listing.key, len(listing.records)) for listing in theirs]
+    columns = ("type", "edition", "next_update", "subject")
+    artefacts = tuple(map(_artefact, pack.artefacts))
+    return Inspection(
+        "collateral",
+        title,
         (
-            Item("pack_sha384", pack.digest, "of all artefacts, in any order"),
-            *(Item(kind, count) for kind, count in kinds.items()),
-            Item("pck-chain", len(pack.pck_chains)),
+            Section("summary", "Contents", tuple(items)),
+            Listing("artefacts", "Artefacts of Intel", columns, artefacts),
+            *theirs,
         ),
     )
-    columns = ("type", "edition", "next_update", "subject")
-    listing = Listing("artefacts", "Artefacts", columns, tuple(map(_artefact, pack.artefacts)))
-    return Inspection("collateral", "TDX collateral", (summary, listing))
 
 
 def _artefact(artefact: Artefact) -> dict[str, Any]:
@@ -197,13 +168,13 @@ def _artefact(artefact: Artefact) -> dict[str, Any]:
     elif isinstance(artefact, SignedQeIdentity):
         subject = f"{artefact.value.id}, MRSIGNER {artefact.value.mrsigner.hex()[:16]}…"
     elif isinstance(artefact, CrlArtefact):
-        issuer = _common_name(artefact.crl.issuer_text)
+        issuer = common_name(artefact.crl.issuer_text)
         subject = f"{artefact.crl.entries} revoked, by {issuer}"
     return {
         "type": artefact.kind,
         "edition": artefact.edition,
-        "issued": _time(artefact.issued),
-        "next_update": _time(artefact.next_update),
+        "issued": time_text(artefact.issued),
+        "next_update": time_text(artefact.next_update),
         "subject": subject,
         "sha384": artefact.digest,
     }
@@ -269,7 +240,3 @@ def _preview(payload: bytes) -> str:
     if len(longest) >= _SURELY_TEXT or len(longest) * 2 > len(start):
         return f"{longest.decode('ascii')}{cut}"
     return payload[:16].hex() + ("…" if len(payload) > 16 else "") or "–"
-
-
-def _time(value: datetime | None) -> str | None:
-    return utc_text(value) if value else None

@@ -13,10 +13,18 @@ from ccverify.policy.model import (
     MEASUREMENTS,
     MUST_STATE,
     Accepted,
+    Any,
+    BindingPolicy,
+    CountPolicy,
+    DevicePolicy,
     EventLogPolicy,
+    GatewayPolicy,
     PlatformPolicy,
     Policy,
     TcbPolicy,
+    TdxPolicy,
+    TopologyPolicy,
+    VersionPolicy,
 )
 from ccverify.results.render.json import dump_json
 from ccverify.results.render.text import Page, Style
@@ -43,27 +51,21 @@ def effective_document(policy: Policy) -> dict[str, Json]:
 
     Expectations that have no default and are not stated stay absent.
     """
-    tdx = policy.tdx
     return {
         "schema": "ccverify.policy/v1",
         "name": policy.name,
-        "tdx": {
-            "tcb": _tcb(tdx.tcb),
-            "collateral": _stated(
-                max_age_days=tdx.collateral.max_age_days,
-                allow_unknown_fields=tdx.collateral.allow_unknown_fields,
-            ),
-            "measurements": _stated(
-                **{name: _accepted(tdx.measurements.get(name)) for name in MEASUREMENTS}
-            ),
-            "attributes": {bit.key: tdx.rule(bit.key).value for bit in TD_ATTRIBUTES},
-            "xfam": {"require": sorted(tdx.xfam.require), "forbid": sorted(tdx.xfam.forbid)},
-            "service_td": _hex(tdx.service_td),
-            "platform": _platform(tdx.platform),
-            "report_data": "nonce" if tdx.report_data is None else _accepted(tdx.report_data),
-            **_stated(event_log=tdx.event_log and _event_log(tdx.event_log)),
-        },
+        **_stated(
+            tdx=_tdx(policy.tdx),
+            gpus=_devices(policy.gpus, switches=False),
+            nvswitches=_devices(policy.nvswitches, switches=True),
+            topology=_topology(policy.topology),
+            binding=_binding(policy.binding),
+            gateway=policy.gateway and _gateway(policy.gateway),
+        ),
     }
+
+
+# --- model → document ---
 
 
 def _stated(**members: Json) -> dict[str, Json]:
@@ -78,6 +80,27 @@ def _accepted(value: Accepted) -> Json:
     if value is None:
         return None
     return _hex(value) if isinstance(value, frozenset) else "any"
+
+
+def _tdx(tdx: TdxPolicy | Any | None) -> Json:
+    if not isinstance(tdx, TdxPolicy):
+        return tdx and "any"
+    return {
+        "tcb": _tcb(tdx.tcb),
+        "collateral": _stated(
+            max_age_days=tdx.collateral.max_age_days,
+            allow_unknown_fields=tdx.collateral.allow_unknown_fields,
+        ),
+        "measurements": _stated(
+            **{name: _accepted(tdx.measurements.get(name)) for name in MEASUREMENTS}
+        ),
+        "attributes": {bit.key: tdx.rule(bit.key).value for bit in TD_ATTRIBUTES},
+        "xfam": {"require": sorted(tdx.xfam.require), "forbid": sorted(tdx.xfam.forbid)},
+        "service_td": _hex(tdx.service_td),
+        "platform": _platform(tdx.platform),
+        "report_data": "nonce" if tdx.report_data is None else _accepted(tdx.report_data),
+        **_stated(event_log=tdx.event_log and _event_log(tdx.event_log)),
+    }
 
 
 def _tcb(tcb: TcbPolicy) -> dict[str, Json]:
@@ -118,23 +141,119 @@ def _event_log(log: EventLogPolicy) -> dict[str, Json]:
     )
 
 
+def _devices(devices: DevicePolicy | Any | None, *, switches: bool) -> Json:
+    if not isinstance(devices, DevicePolicy):
+        return devices and "any"
+    firmware = {"bios" if switches else "vbios": _versions(devices.vbios)}
+    if not switches:
+        firmware = {"driver": _versions(devices.driver), **firmware}
+    return _stated(
+        count=_count(devices.count),
+        architectures=_words(devices.architectures),
+        modes=_words(devices.modes),
+        fwid="required" if devices.fwid_required else "if-reported",
+        rim="required" if devices.rim_required else "any",
+        rim_expired_signer=_switch(devices.allow_expired_rim_signer),
+        revocation=devices.revocation.value,
+        certificate_hold=_switch(devices.allow_hold),
+        revocation_max_age_days=devices.revocation_max_age_days,
+        **firmware,
+        firmware_ids=_accepted(devices.firmware_ids),
+        device_ids=_accepted(devices.device_ids),
+    )
+
+
+def _switch(allowed: bool) -> str:
+    return "allow" if allowed else "forbid"
+
+
+def _count(count: CountPolicy | Any | None) -> Json:
+    if not isinstance(count, CountPolicy):
+        return count and "any"
+    same = count.least == count.most
+    return count.least if same else {"min": count.least, "max": count.most}
+
+
+def _words(words: frozenset[str] | Any | None) -> Json:
+    if not isinstance(words, frozenset):
+        return words and "any"
+    return sorted(words)
+
+
+def _versions(versions: VersionPolicy) -> dict[str, Json]:
+    accepted = versions.accepted
+    return _stated(
+        min=versions.minimum,
+        accepted=None if accepted is None else sorted(accepted),
+        rejected=sorted(versions.rejected),
+    )
+
+
+def _topology(topology: TopologyPolicy | Any | None) -> Json:
+    if not isinstance(topology, TopologyPolicy):
+        return topology and "any"
+    return {
+        "kind": "protected-pcie",
+        "gpus": topology.gpus,
+        "switches": topology.switches,
+        "mixed_firmware": _switch(topology.allow_mixed_firmware),
+        "mixed_driver": _switch(topology.allow_mixed_driver),
+    }
+
+
+def _binding(binding: BindingPolicy) -> dict[str, Json]:
+    return {
+        "profiles": [profile.value for profile in binding.profiles],
+        "freshness": "required" if binding.freshness_required else "waived",
+        "relayable": "accept" if binding.relayable_accepted else "refuse",
+    }
+
+
+def _gateway(gateway: GatewayPolicy) -> dict[str, Json]:
+    return _stated(tdx=_tdx(gateway.tdx), binding=_binding(gateway.binding))
+
+
+# --- text ---
+
+
 def render_policy(policy: Policy, *, width: int, color: bool = False) -> str:
     """Return the effective policy as text."""
     page = Page(width, color=color)
     page.paragraph(f"Policy {policy.name or 'without a name'}", style=Style.STRONG)
     page.rows([("sha384", policy.digest)], indent=2, styles=(Style.DIM,))
-    document = effective_document(policy)["tdx"]
+    document = effective_document(policy)
+    _show_tdx(page, "tdx", document.get("tdx"))
     for section, absent in _ABSENT.items():
-        value = document.get(section)
-        page.heading(f"tdx.{section}")
-        if isinstance(value, Mapping):
-            silence = absent if isinstance(absent, Mapping) else {}
-            members = {**value, **{name: silence[name] for name in silence if name not in value}}
-            rows = [(name, _shown(member)) for name, member in members.items()]
-        else:
-            rows = [("", _shown(value) if value is not None else str(absent))]
-        page.rows(rows, indent=2, styles=(Style.DIM,))
+        _show(page, section, document.get(section), absent)
+    gateway = document.get("gateway")
+    if gateway is None:
+        _show(page, "gateway", None, f"{_SILENT}: gateways are judged like every other node")
+    else:
+        _show_tdx(page, "gateway.tdx", gateway.get("tdx"))
+        _show(page, "gateway.binding", gateway["binding"], "")
     return page.text()
+
+
+def _show_tdx(page: Page, title: str, tdx: Json) -> None:
+    if not isinstance(tdx, Mapping):
+        _show(page, title, tdx, f"{_SILENT}: {_UNJUDGED.format('a quote')}")
+        return
+    for section, absent in _ABSENT_IN_TDX.items():
+        _show(page, f"{title}.{section}", tdx.get(section), absent)
+
+
+def _show(page: Page, title: str, value: Json, absent: Mapping[str, str] | str) -> None:
+    """Show one section; `absent` says what silence means, of a key or of the whole section."""
+    page.heading(title)
+    if isinstance(value, Mapping):
+        silence = absent if isinstance(absent, Mapping) else {}
+        members = {**value, **{key: silence[key] for key in silence if key and key not in value}}
+        rows = [(key, _shown(member)) for key, member in members.items()]
+    elif value is not None:
+        rows = [("", _shown(value) + (_KNOWINGLY if title in _WAIVABLE else ""))]
+    else:
+        rows = [("", absent if isinstance(absent, str) else absent[""])]
+    page.rows(rows, indent=2, styles=(Style.DIM,))
 
 
 def _shown(value: Json) -> str:
@@ -148,15 +267,21 @@ def _shown(value: Json) -> str:
 
 
 _SILENT = "not stated"
-_ABSENT: Mapping[str, Mapping[str, str] | str] = {
+_MUST = f"{_SILENT}: no machine can be trusted until it is"
+_NOT_JUDGED = f"{_SILENT}: not judged"
+_UNJUDGED = "{} in the evidence leaves the verdict incomplete"
+_KNOWINGLY = ": not judged, knowingly"
+_WAIVABLE = frozenset({"tdx", "gpus", "nvswitches", "topology", "gateway.tdx"})
+
+_ABSENT_IN_TDX: Mapping[str, Mapping[str, str] | str] = {
     "tcb": {
         "min_evaluation_number": _SILENT,
         "min_qe_evaluation_number": _SILENT,
         "min_tee_tcb_svn": _SILENT,
     },
     "collateral": {"max_age_days": f"{_SILENT}: any age inside Intel's own window"},
-    "measurements": dict.fromkeys(MUST_STATE, f"{_SILENT}: no machine can be trusted until it is")
-    | {name: f"{_SILENT}: not judged" for name in MEASUREMENTS if name not in MUST_STATE},
+    "measurements": dict.fromkeys(MUST_STATE, _MUST)
+    | {name: _NOT_JUDGED for name in MEASUREMENTS if name not in MUST_STATE},
     "attributes": {},
     "xfam": {},
     "service_td": "none",
@@ -164,4 +289,28 @@ _ABSENT: Mapping[str, Mapping[str, str] | str] = {
     "report_data": "nonce",
     "event_log": "not asked for; a log that is given is judged by the defaults",
 }
-"""What silence means, by section, in the order shown."""
+"""What silence means, by section of ``tdx``, in the order shown."""
+
+_ABSENT_IN_DEVICES: Mapping[str, str] = {
+    "revocation_max_age_days": f"{_SILENT}: any age inside an answer's own window",
+    "firmware_ids": _NOT_JUDGED,
+    "device_ids": f"{_SILENT}: any genuine device",
+}
+_ABSENT: Mapping[str, Mapping[str, str]] = {
+    "gpus": {
+        "": f"{_SILENT}: {_UNJUDGED.format('a GPU')}",
+        **dict.fromkeys(("count", "architectures", "modes"), _MUST),
+        **_ABSENT_IN_DEVICES,
+    },
+    "nvswitches": {
+        "": f"{_SILENT}: {_UNJUDGED.format('an NVSwitch')}",
+        "count": _MUST,
+        "architectures": _NOT_JUDGED,
+        **_ABSENT_IN_DEVICES,
+    },
+    "topology": {
+        "": f"{_SILENT}: a node with switches, or in Protected PCIe mode, cannot be trusted",
+    },
+    "binding": {},
+}
+"""The same of the other sections; the empty key stands for the whole section."""

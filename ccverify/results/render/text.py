@@ -13,6 +13,7 @@ from enum import Enum
 
 __all__ = [
     "MAX_ITEMS",
+    "MAX_LABEL",
     "MAX_VALUE_CHARACTERS",
     "Cell",
     "Page",

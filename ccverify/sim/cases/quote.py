@@ -72,7 +72,7 @@ FORMAT_CASES: tuple[FixtureCase, ...] = (
         "quote-empty",
         "An empty file is nothing to check, and never a pass.",
         defect("quote-empty"),
-        incomplete(10, (*codes("QUOTE-FORMAT"), *ALL_BUT_FORMAT)),
+        incomplete(10, ("NODE-CLASSES", *codes("QUOTE-FORMAT"), *ALL_BUT_FORMAT)),
         covers="A1",
         collateral=no_collateral,
     ),

@@ -1,7 +1,9 @@
-"""One GET under the rules of `ccverify.tdx.collect`, for hosts that are not trusted.
+"""One GET or POST under the rules of collection, for hosts that are not trusted.
+
+What is fetched is signed and is judged where it is used.  The rules that hold for every host:
 
 - A redirect is followed only to the same host, port and scheme, or from http to https of the
-  same host, and at most `MAX_REDIRECTS` times.
+  same host, and at most `MAX_REDIRECTS` times; a POST follows none.
 - Bodies are limited while they arrive, and are never decompressed.
 - Every attempt has one deadline for all of it; only status 429, 5xx and timeouts are tried
   again, after the pause the service asks for.
@@ -10,7 +12,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
@@ -69,18 +72,23 @@ class Getter:
         client: makes the connections.
         timeout: seconds for one attempt, from connecting to the last byte.
         retries: attempts after the first.
+        hints: status → what to do about it, for what only the service's own module knows.
     """
 
     client: httpx.AsyncClient
     timeout: float
     retries: int
+    hints: Mapping[int, str] = field(default_factory=dict)
 
-    async def get(self, url: str, limit: int) -> tuple[bytes, Headers]:
+    async def get(
+        self, url: str, limit: int, post: tuple[str, bytes] | None = None
+    ) -> tuple[bytes, Headers]:
         """Return body and headers of a 200 answer.
 
         Args:
             url: http or https.
             limit: the largest accepted body, in bytes.
+            post: media type and body to POST, instead of a GET.
 
         Raises:
             CollateralError: no connection, another status, a redirect elsewhere, a body that
@@ -94,7 +102,7 @@ class Getter:
             reraise=True,
         )
         try:
-            return await retrying(self._attempt, url, limit)
+            return await retrying(self._attempt, url, limit, post)
         except _TryAgain as problem:
             raise CollateralError(
                 f"service cannot be had: {problem}",
@@ -103,11 +111,13 @@ class Getter:
                 hint="try again later, or allow more time with --timeout",
             ) from None
 
-    async def _attempt(self, url: str, limit: int) -> tuple[bytes, Headers]:
+    async def _attempt(
+        self, url: str, limit: int, post: tuple[str, bytes] | None
+    ) -> tuple[bytes, Headers]:
         try:
             async with asyncio.timeout(self.timeout):
                 for _ in range(MAX_REDIRECTS + 1):
-                    answer = await self._once(url, limit)
+                    answer = await self._once(url, limit, post)
                     if not isinstance(answer, str):
                         return answer
                     url = answer
@@ -123,15 +133,22 @@ class Getter:
             ) from None
         raise CollateralError("service redirects in circles", where=url)
 
-    async def _once(self, url: str, limit: int) -> tuple[bytes, Headers] | str:
+    async def _once(
+        self, url: str, limit: int, post: tuple[str, bytes] | None
+    ) -> tuple[bytes, Headers] | str:
         """Make one request; return the answer, or the URL it redirects to."""
         headers = {"Accept-Encoding": "identity", "Accept": "*/*"}
-        request = self.client.build_request("GET", url, headers=headers, timeout=self.timeout)
+        method, content = ("GET", None) if post is None else ("POST", post[1])
+        if post is not None:
+            headers["Content-Type"] = post[0]
+        request = self.client.build_request(
+            method, url, headers=headers, content=content, timeout=self.timeout
+        )
         response = await self.client.send(request, stream=True, follow_redirects=False)
         try:
-            if response.has_redirect_location:
+            if response.has_redirect_location and post is None:
                 return _redirected(url, response.headers["Location"])
-            _require_success(response, url)
+            _require_success(response, url, self.hints)
             return await _read_body(response, limit, url), response.headers.multi_items()
         finally:
             await response.aclose()
@@ -176,16 +193,13 @@ def _redirected(url: str, location: str) -> str:
 
 
 _STATUS_HINTS = {
-    400: "the service does not understand the request: is the FMSPC right?",
     401: "this service wants credentials; a program can pass its own client",
     403: "this service wants credentials, or a proxy refuses the host",
-    404: "the service has nothing on this FMSPC or evaluation number; a PCCS may need a refresh",
     407: "the proxy wants credentials: --proxy http://user:password@host:port",
-    410: "Intel no longer serves this TCB evaluation data number; take a later one",
 }
 
 
-def _require_success(response: httpx.Response, url: str) -> None:
+def _require_success(response: httpx.Response, url: str, hints: Mapping[int, str]) -> None:
     status = response.status_code
     if status == 200:
         return
@@ -200,7 +214,8 @@ def _require_success(response: httpx.Response, url: str) -> None:
         expected="status 200",
         found=problem,
         where=url,
-        hint=_STATUS_HINTS.get(status, "try again later" if status >= 429 else None),
+        hint=hints.get(status)
+        or _STATUS_HINTS.get(status, "try again later" if status >= 429 else None),
     )
 
 

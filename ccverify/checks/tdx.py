@@ -1,69 +1,13 @@
-"""The registry of checks, as data.
-
-`ccverify explain`, the documentation and every rendering read titles and advice from here, so
-that a code means one thing everywhere.  A code, once released, keeps its meaning for ever.
-"""
+"""Checks of the Intel TDX virtual machine: quote, collateral, TCB, measurements, event log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, IntEnum
+from dataclasses import replace
 
+from ccverify.checks.model import Category, Check, Need, Scope
 from ccverify.tdx.attributes import TD_ATTRIBUTES, TdAttribute
 
-__all__ = ["CHECKS", "Category", "Check", "Need", "find_check"]
-
-
-class Category(IntEnum):
-    """What kind of failure a failed check is; the value is the process exit code."""
-
-    EVIDENCE = 2
-    """The evidence is malformed."""
-    AUTHENTICITY = 3
-    """A signature, chain, revocation or binding failed."""
-    POLICY = 4
-    """The evidence is genuine, and not what the policy asks for."""
-    COLLATERAL = 5
-    """Collateral is missing, expired or rolled back."""
-
-
-class Need(Enum):
-    """Whether a verdict depends on the check."""
-
-    ALWAYS = "always"
-    """No policy can waive it."""
-    UNLESS_WAIVED = "unless waived"
-    """Needed until the policy says, in so many words, that any value will do."""
-    IF_ASKED = "if asked"
-    """Needed when the policy states an expectation."""
-    ADVICE = "advice"
-    """Told to the reader; another check decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One entry of the registry.
-
-    Attributes:
-        code: stable name.
-        title: one line, what is checked.
-        category: how a failure is classed.
-        need: whether a verdict depends on it.
-        proves: what a PASS proves.
-        stops: the attack or mishap it stops.
-        fix: what to do when it fails; a check that was not made says why in its finding.
-        applies: when the check has a meaning; empty: always.
-    """
-
-    code: str
-    title: str
-    category: Category
-    need: Need
-    proves: str
-    stops: str
-    fix: str
-    applies: str = ""
-
+__all__ = ["TDX_CHECKS"]
 
 _E, _A, _P, _C = Category.EVIDENCE, Category.AUTHENTICITY, Category.POLICY, Category.COLLATERAL
 _ALWAYS, _WAIVABLE, _ASKED, _ADVICE = (
@@ -74,18 +18,6 @@ _ALWAYS, _WAIVABLE, _ASKED, _ADVICE = (
 )
 _FETCH = "Fetch fresh collateral with `ccverify collateral fetch`, or check the --at time."
 _GENUINE = "Ask the attester for a new quote; if it fails again, treat the evidence as forged."
-
-_GENERAL = (
-    Check(
-        "TRUST-ROOTS",
-        "Trust anchors are known",
-        _A,
-        _ALWAYS,
-        "The roots in force are the vendors' pinned ones, or the simulator's, as stated.",
-        "A verdict reached under somebody's home-made root certificate.",
-        "Drop --insecure-trust-root; real evidence needs no other root than the pinned ones.",
-    ),
-)
 
 _FORMAT = (
     Check(
@@ -563,24 +495,19 @@ _EVENT_LOG = (
     ),
 )
 
-CHECKS: tuple[Check, ...] = (
-    *_GENERAL,
-    *_FORMAT,
-    *_PCK,
-    *_CRL,
-    *_COLLATERAL,
-    *_QUOTE,
-    *_TCB,
-    *_BITS,
-    *_MEASUREMENTS,
-    *_BINDING,
-    *_EVENT_LOG,
+TDX_CHECKS = tuple(
+    replace(check, scope=Scope.TDX)
+    for group in (
+        _FORMAT,
+        _PCK,
+        _CRL,
+        _COLLATERAL,
+        _QUOTE,
+        _TCB,
+        _BITS,
+        _MEASUREMENTS,
+        _BINDING,
+        _EVENT_LOG,
+    )
+    for check in group
 )
-"""All checks, in the order in which a verdict lists them."""
-
-_BY_CODE = {check.code: check for check in CHECKS}
-
-
-def find_check(code: str) -> Check | None:
-    """Return the check with this code, upper or lower case; None if there is none."""
-    return _BY_CODE.get(code.upper())

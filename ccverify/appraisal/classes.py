@@ -1,0 +1,53 @@
+"""Do policy and evidence speak of the same parts of a node?"""
+
+from __future__ import annotations
+
+from ccverify.appraisal.devices import DevicesPart
+from ccverify.evidence import Evidence
+from ccverify.findings import Finding, FindingList
+from ccverify.policy.model import Any, Policy
+
+__all__ = ["judge_classes"]
+
+
+def judge_classes(policy: Policy, evidence: Evidence, devices: DevicesPart) -> tuple[Finding, ...]:
+    """Judge each part that the policy asks for, or the evidence holds.
+
+    What the policy asks for and is not there FAILs; what is there and the policy does not
+    mention is NOT_CHECKED, so that nothing nobody looked at can read as trusted.
+    """
+    code = "NODE-CLASSES"
+    findings: list[Finding] = []
+    switches = evidence.switches
+    for subject, what, section, found in (
+        ("tdx", "a TDX quote", policy.tdx, _some(bool(evidence.quote), "quote")),
+        ("gpus", "GPU evidence", policy.gpus, _some(len(evidence.gpus), "GPUs")),
+        ("nvswitches", "NVSwitch evidence", policy.nvswitches, _some(len(switches), "NVSwitches")),
+    ):
+        made = FindingList(subject)
+        if isinstance(section, Any):
+            if found:
+                made.not_applicable(code, f"the policy leaves it aside, knowingly: {found}")
+        elif section is None:
+            if found:
+                made.skipped(code, f"the policy says nothing of it: {found}")
+        elif found:
+            made.passed(code, found)
+        else:
+            made.failed(code, what, "none")
+        findings += made
+    other = evidence.other_cpu
+    if other is not None:
+        made = FindingList("other-cpu")
+        made.skipped(code, f"evidence of {other.technology} is not verified by this version")
+        findings += made
+    if policy.topology is None and (switches or devices.protected_pcie):
+        made = FindingList("topology")
+        reason = "NVSwitches attested" if switches else "GPUs are in Protected PCIe mode"
+        made.skipped(code, f"{reason}, and the policy says nothing of topology")
+        findings += made
+    return tuple(findings)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{int(count)} {what}" if count else ""
