@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from ccverify.appraisal.td import TdPart, appraise_td
 from ccverify.bundle.binding import CHANNEL_INPUTS
 from ccverify.checks import Scope
 from ccverify.errors import UsageError
-from ccverify.evidence import BindingProfile, DeviceEvidence, Evidence, NodeRole
+from ccverify.evidence import BindingInputs, BindingProfile, DeviceEvidence, Evidence, NodeRole
 from ccverify.findings import Assurance, Finding, FindingList
 from ccverify.nvidia.collateral import NvidiaCollateral
 from ccverify.policy.judge_binding import (
@@ -73,7 +73,8 @@ def check(
         collateral: what Intel published; may be empty.
         trust: trust anchors, usually `TrustStore.production()`.
         nvidia: what NVIDIA published; may be empty.
-        report_data: all 64 bytes of REPORTDATA, instead of a nonce.
+        report_data: all 64 bytes of REPORTDATA, instead of a nonce; where there are devices,
+            beside the nonce that they were asked with.
         channel: what the relying party sees of the channel, such as ``tls_fingerprint``, by
             the names of `ccverify.bundle.binding.CHANNEL_INPUTS`: lower-case hex, or text.
         what_if: other collateral, such as Intel's next TCB set: its TCB status is reported
@@ -82,16 +83,18 @@ def check(
     Raises:
         UsageError: an argument is impossible (naive time, nonce of a wrong length, ...).
     """
-    request = _request(nonce, report_data, channel)
-    now = _whole_seconds(now)
     if isinstance(evidence, bytes | bytearray | memoryview):
         evidence = Evidence(bytes(evidence))
+    devices = (*evidence.gpus, *evidence.switches)
+    if nonce is not None and report_data is not None and not devices:
+        raise UsageError("give a nonce or report data, not both")
+    request = _request(nonce, report_data, channel)
+    now = _whole_seconds(now)
     applied = _for_role(policy, evidence.role)
     inputs = Inputs(collateral, nvidia, trust, now, what_if)
     record = _record(evidence, request, inputs)
     findings = FindingList()
     _report_trust(findings, trust)
-    devices = (*evidence.gpus, *evidence.switches)
     outline: dict[str, Any] = {
         "evaluated_at": now,
         "simulated": trust.kind is TrustKind.SIMULATED,
@@ -149,8 +152,6 @@ def _whole_seconds(now: datetime) -> datetime:
 def _request(
     nonce: bytes | None, report_data: bytes | None, channel: Mapping[str, str] | None
 ) -> Request:
-    if nonce is not None and report_data is not None:
-        raise UsageError("give a nonce or report data, not both")
     if nonce is not None and not MIN_NONCE_BYTES <= len(nonce) <= 64:
         raise UsageError(
             "nonce has the wrong length",
@@ -237,6 +238,11 @@ def _record(evidence: Evidence, request: Request, inputs: Inputs) -> dict[str, A
     for name, given in devices:
         if given:
             record[name] = [_device_record(one) for one in given]
+    if evidence.binding != Evidence().binding:
+        record["binding"] = {
+            "suggested_profile": evidence.binding.profile.value,
+            "sha384": _binding_digest(evidence.binding),
+        }
     if evidence.gpus or evidence.switches:
         record["nvidia_collateral"] = {"sha384": inputs.nvidia.digest, "used": []}
     return record
@@ -249,6 +255,18 @@ def _device_record(device: DeviceEvidence) -> dict[str, Any]:
         "claimed_architecture": device.claimed_architecture,
         "source": device.source,
     }
+
+
+def _binding_digest(inputs: BindingInputs) -> str:
+    """SHA-384 (hex) over names and values of what is there, each with its length before it."""
+    digest = hashlib.sha384(b"ccverify/binding-inputs/v1")
+    for name in sorted(each.name for each in fields(inputs)):
+        value = getattr(inputs, name)
+        if value is not None:
+            data = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+            for part in (name.encode("ascii"), data):
+                digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 def _sha384(data: bytes) -> str:

@@ -46,10 +46,16 @@ def check_nodes(
 
     Args:
         nodes: from `ccverify.interop.detect.parse_foreign_evidence`.
-        source_format: name of the format they came in, for the record.
+        policy: as for `ccverify.verifier.check`, like all that follow; the same for every node.
+        now: evaluation time.
+        nonce: the relying party's nonce.
+        collateral: what Intel published.
+        trust: trust anchors.
+        nvidia: what NVIDIA published.
+        report_data: all of REPORTDATA, instead of a nonce.
+        channel: what the relying party sees of the channel.
+        source_format: name of the format the nodes came in, for the record.
         not_read: paths of evidence that was left aside, for the record.
-
-    The other arguments are those of `ccverify.verifier.check`, the same for every node.
 
     Raises:
         UsageError: an argument is impossible.

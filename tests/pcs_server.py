@@ -54,6 +54,8 @@ class Pcs:
     stop: threading.Event
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    """What was POSTed."""
 
     @property
     def paths(self) -> list[str]:
@@ -133,6 +135,12 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(behaviour, list):
             behaviour = behaviour.pop(0) if len(behaviour) > 1 else behaviour[0]
         behaviour(self)
+
+    def do_POST(self) -> None:
+        pcs: Pcs = self.server.pcs  # type: ignore[attr-defined]
+        self.posted = self.rfile.read(int(self.headers["Content-Length"]))
+        pcs.bodies.append(self.posted)
+        self.do_GET()
 
     def do_CONNECT(self) -> None:
         pcs: Pcs = self.server.pcs  # type: ignore[attr-defined]

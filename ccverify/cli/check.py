@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any
 
 import click
 
+from ccverify.cli.collateral_files import read_collateral
+from ccverify.cli.evidence_files import EvidenceFiles, read_evidence
 from ccverify.cli.inputs import (
     COLLATERAL,
-    EVENT_LOG,
     NONCE,
     POLICY,
-    QUOTE,
     TRUST_ROOT,
     Inputs,
     in_file,
@@ -25,35 +24,62 @@ from ccverify.cli.inputs import (
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import screen, write_file, write_stderr, write_stdout
 from ccverify.errors import UsageError
-from ccverify.evidence import Evidence
 from ccverify.policy.document import load_policy
 from ccverify.policy.model import Policy
 from ccverify.results.verdict import Verdict
-from ccverify.tdx.collateral import CollateralPack, parse_collateral
+from ccverify.results.verdict_set import VerdictSet
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.store import TrustKind, TrustStore
 from ccverify.verifier import check as check_evidence
+from ccverify.verifier_set import check_nodes
 
 __all__ = ["check"]
+
+_HEX = re.compile("[0-9A-Fa-f]+")
 
 
 @click.command(
     epilog="Exit codes: 0 trusted, 1 wrong use, 2 malformed evidence, 3 not authentic, 4 policy "
     "not met, 5 collateral missing or expired, 6 incomplete, 10 nothing to check."
 )
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--policy", "policy_file", metavar="FILE", help="What you expect of the machine.")
 @click.option(
     "--collateral",
     "collateral_files",
     metavar="PACK",
     multiple=True,
-    help="What Intel published: a pack or QuoteCollateralV3 JSON. May be given several times.",
+    help="What Intel and NVIDIA published: a pack, a manifest, an OCSP response, or a folder of "
+    "them. May be given several times.",
 )
 @click.option("--event-log", "log_file", metavar="FILE", help="CCEL or dstack log of this boot.")
+@click.option(
+    "--gpu",
+    "gpus",
+    metavar="REPORT CHAIN",
+    nargs=2,
+    multiple=True,
+    help="Report and certificate chain of a GPU. May be given several times.",
+)
+@click.option(
+    "--nvswitch",
+    "switches",
+    metavar="REPORT CHAIN",
+    nargs=2,
+    multiple=True,
+    help="Report and certificate chain of an NVSwitch. May be given several times.",
+)
+@click.option("--instances", metavar="FILE", help="Chutes: the list of instances with their keys.")
 @click.option("--nonce", metavar="HEX", help="The nonce you sent, 16 to 64 bytes.")
 @click.option("--nonce-file", metavar="FILE", help="The same from a file, raw or hex.")
 @click.option("--report-data", metavar="HEX", help="All 64 bytes of REPORTDATA instead.")
+@click.option(
+    "--channel",
+    "channel",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="What you see of the connection, such as tls_fingerprint=HEX: the evidence must bind it.",
+)
 @click.option("--at", metavar="TIME", help="Judge as of this time, RFC 3339. Default: now.")
 @click.option(
     "--what-if",
@@ -75,7 +101,7 @@ __all__ = ["check"]
     help="Believe this root certificate instead of Intel's. Never ends in exit code 0.",
 )
 def check(
-    file: str,
+    files: tuple[str, ...],
     policy_file: str | None,
     collateral_files: tuple[str, ...],
     log_file: str | None,
@@ -83,14 +109,26 @@ def check(
     root_file: str | None,
     **options: Any,
 ) -> int:
-    """Judge the TDX quote in FILE (- is standard input) by a policy.
+    """Judge the evidence in FILE (- is standard input) by a policy.
 
-    The quote may be raw, hex or base64. Nothing is fetched: get collateral beforehand with
-    `ccverify collateral fetch`. Only the verdict is printed on standard output.
+    FILE is a TDX quote (raw, hex or base64), or the response of a service as it came: NVIDIA's
+    nvattest and attestation SDK, dstack, NEAR AI, Chutes, redpill and Phala, Tinfoil, Trustee.
+    Several files are the parts of one node. A response with several nodes gets a verdict for
+    each and one for all. Nothing is fetched: get collateral beforehand with `ccverify
+    collateral fetch`. Only the verdict is printed on standard output.
     """
     inputs = Inputs()
+    named = EvidenceFiles(files, log_file, options["gpus"], options["switches"],
+                          options["instances"])  # fmt: skip
+    if not files and not named.gpus and not named.switches:
+        raise UsageError(
+            "no evidence was given",
+            expected="a FILE, or --gpu REPORT CHAIN",
+            hint="`ccverify check --help` lists what a FILE may be",
+        )
     inputs.plan(
-        *((file, QUOTE), (policy_file, POLICY), (log_file, EVENT_LOG)),
+        *named.wanted(),
+        (policy_file, POLICY),
         *((path, COLLATERAL) for path in (*collateral_files, what_if_file)),
         *((options["nonce_file"], NONCE), (root_file, TRUST_ROOT)),
     )
@@ -98,37 +136,61 @@ def check(
     nonce, report_data = _binding(inputs, options)
     policy = _policy(inputs, policy_file)
     trust = _trust(inputs, root_file, quiet=options["quiet"])
-    collateral = _collateral(inputs, collateral_files)
-    verdict = check_evidence(
-        Evidence(inputs.read(file, QUOTE), inputs.read(log_file, EVENT_LOG) if log_file else None),
-        policy=policy,
-        now=now,
-        nonce=nonce,
-        report_data=report_data,
-        collateral=collateral,
-        trust=trust,
-        what_if=_collateral(inputs, (what_if_file,)) if what_if_file else None,
-    )
-    _show(verdict, options)
-    return verdict.exit_code
+    collateral = read_collateral(inputs, collateral_files)
+    loaded = read_evidence(inputs, named)
+    circumstances: dict[str, Any] = {
+        "policy": policy,
+        "now": now,
+        "nonce": nonce,
+        "report_data": report_data,
+        "channel": _channel(options["channel"]),
+        "collateral": collateral.intel,
+        "nvidia": collateral.nvidia,
+        "trust": trust,
+    }
+    result: Verdict | VerdictSet
+    if len(loaded.nodes) == 1:
+        what_if = read_collateral(inputs, (what_if_file,)).intel if what_if_file else None
+        result = check_evidence(loaded.nodes[0], what_if=what_if, **circumstances)
+    elif what_if_file:
+        raise UsageError("--what-if is for one node", found=f"{len(loaded.nodes)} nodes")
+    else:
+        result = check_nodes(
+            loaded.nodes,
+            source_format=loaded.source_format,
+            not_read=loaded.not_read,
+            **circumstances,
+        )
+    _show(result, options)
+    return result.exit_code
+
+
+def _channel(stated: tuple[str, ...]) -> dict[str, str]:
+    channel = {}
+    for text in stated:
+        name, sign, value = text.partition("=")
+        if not sign or not value or name in channel:
+            raise UsageError(
+                "the value of --channel is not what it should be",
+                expected="NAME=VALUE, each name once, such as tls_fingerprint=HEX",
+                found=repr(text[:80]),
+                where="--channel",
+            )
+        # Hexadecimal values are compared as text; their case means nothing.
+        channel[name] = value.lower() if _HEX.fullmatch(value) else value
+    return channel
 
 
 def _binding(inputs: Inputs, options: dict[str, Any]) -> tuple[bytes | None, bytes | None]:
-    names = ("nonce", "nonce_file", "report_data")
-    given = [f"--{name.replace('_', '-')}" for name in names if options[name] is not None]
-    if len(given) > 1:
-        raise UsageError(
-            "more than one value is expected in REPORTDATA",
-            expected="one of --nonce, --nonce-file, --report-data",
-            found=", ".join(given),
-        )
+    if options["nonce"] is not None and options["nonce_file"] is not None:
+        raise UsageError("the nonce is given twice", expected="one of --nonce, --nonce-file")
     nonce = report_data = None
     if options["nonce"] is not None:
         nonce = parse_hex(options["nonce"], "--nonce", 16, 64)
     elif options["nonce_file"] is not None:
         path = options["nonce_file"]
         nonce = parse_nonce_file(inputs.read(path, NONCE), path)
-    elif options["report_data"] is not None:
+    if options["report_data"] is not None:
         report_data = parse_hex(options["report_data"], "--report-data", 64, 64)
     return nonce, report_data
 
@@ -160,16 +222,7 @@ def _trust(inputs: Inputs, path: str | None, *, quiet: bool) -> TrustStore:
     return TrustStore(TrustKind.INSECURE, anchor)
 
 
-def _collateral(inputs: Inputs, paths: Iterable[str]) -> CollateralPack:
-    packs = []
-    for path in paths:
-        data = inputs.read(path, COLLATERAL)
-        with in_file(path):
-            packs.append(parse_collateral(data))
-    return reduce(CollateralPack.merged, packs, CollateralPack())
-
-
-def _show(verdict: Verdict, options: dict[str, Any]) -> None:
+def _show(verdict: Verdict | VerdictSet, options: dict[str, Any]) -> None:
     output: str | None = options["output"]
     if options["quiet"] and output is None:
         return
@@ -177,10 +230,11 @@ def _show(verdict: Verdict, options: dict[str, Any]) -> None:
     if as_json:
         text = verdict.dumps()
     else:
-        from ccverify.results.render.table import render_verdict
+        from ccverify.results.render.table import render_verdict, render_verdict_set
 
         width, color = screen(no_color=options["no_color"], to_file=output is not None)
-        text = render_verdict(verdict, width=width, color=color, verbose=options["verbose"])
+        render = render_verdict if isinstance(verdict, Verdict) else render_verdict_set
+        text = render(verdict, width=width, color=color, verbose=options["verbose"])
     if output is None:
         write_stdout(text, as_json=as_json)
     else:

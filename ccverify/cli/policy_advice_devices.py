@@ -213,8 +213,8 @@ def advise_topology(policy: Policy) -> Iterator[Advice]:
         yield Advice(
             Level.WEAKENS,
             "topology: any",
-            "Nothing shows that the devices are wired to each other: one GPU shown eight times "
-            "through other machines' switches is not noticed as such.",
+            "Nothing shows that the devices are wired to each other: they may be of several "
+            "boards, and a device that never attested may be on their fabric.",
             "State kind, gpus and switches.",
         )
     elif isinstance(topology, TopologyPolicy):

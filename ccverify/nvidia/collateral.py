@@ -48,7 +48,7 @@ _NO_ANSWERS: Final = RevocationSet()
 
 @dataclass(frozen=True)
 class NvidiaCollateral:
-    """Any number of manifests and answers about revocation, in no order that means anything.
+    """Any number of manifests and answers about revocation; make it by `of` or `union`.
 
     Attributes:
         rims: reference manifests, each with the name it was filed under.
@@ -70,7 +70,7 @@ class NvidiaCollateral:
         Raises:
             CollateralError: over `MAX_RIMS` or `ccverify.nvidia.revocation.MAX_COLLATERAL`.
         """
-        return cls(_unique_rims([RimSet.of(rims)]), RevocationSet.of(revocation))
+        return cls(_unique_rims([RimSet.of(rims)]), _sorted(revocation))
 
     @cached_property
     def digest(self) -> str:
@@ -103,7 +103,7 @@ class NvidiaCollateral:
         for each in every:
             items += each.revocation.responses
             items += each.revocation.crls
-        return cls(_unique_rims([each.rims for each in every]), RevocationSet.of(items))
+        return cls(_unique_rims([each.rims for each in every]), _sorted(items))
 
     def merged(self, other: NvidiaCollateral) -> NvidiaCollateral:
         """All that is in both, each once; raises as `of`."""
@@ -113,6 +113,14 @@ class NvidiaCollateral:
 def _hashed(kind: str, body: bytes, name: bytes = b"") -> bytes:
     """SHA-384 of type, zero byte, SHA-384 of the body, and the name."""
     return hashlib.sha384(kind.encode() + b"\0" + hashlib.sha384(body).digest() + name).digest()
+
+
+# Both are put in order, so that equal contents give equal verdicts wherever they come from.
+
+
+def _sorted(items: Iterable[OcspResponse | Crl]) -> RevocationSet:
+    """All answers, each once."""
+    return RevocationSet.of(sorted(items, key=lambda item: item.der))
 
 
 def _unique_rims(sets: Iterable[RimSet]) -> RimSet:
@@ -127,7 +135,7 @@ def _unique_rims(sets: Iterable[RimSet]) -> RimSet:
         raise CollateralError(
             "too many reference manifests", expected=f"at most {MAX_RIMS}", found=str(len(stored))
         )
-    return RimSet(tuple(stored.values()), unreadable)
+    return RimSet(tuple(stored[each] for each in sorted(stored)), dict(sorted(unreadable.items())))
 
 
 # --- entries of a pack ---------------------------------------------------------------------------
@@ -160,7 +168,7 @@ def parse_nvidia_entries(entries: Iterable[tuple[str, Entry]]) -> NvidiaCollater
                 answers.append(parse_crl(der, CollateralError))
         except CollateralError as problem:
             raise _placed(problem, where) from None
-    return NvidiaCollateral(_unique_rims([RimSet(tuple(rims), {})]), RevocationSet.of(answers))
+    return NvidiaCollateral(_unique_rims([RimSet(tuple(rims), {})]), _sorted(answers))
 
 
 def _rim(entry: Entry, where: str) -> StoredRim:

@@ -248,9 +248,9 @@ class _Collection:
                 signers = [_pairs(each.rim.document.certificates, rim_root) for each in rims]
                 pairs = dict.fromkeys(pair for chain in [*chains, *signers] for pair in chain)
                 answers = await self._answers(list(pairs), problems)
-        collateral = NvidiaCollateral(RimSet(tuple(rims), {}))
+        manifests = NvidiaCollateral(RimSet(tuple(rims), {}))
         return NvidiaFetch(
-            collateral.merged(NvidiaCollateral.of(revocation=answers)), tuple(problems)
+            manifests.merged(NvidiaCollateral.of(revocation=answers)), tuple(problems)
         )
 
     async def _rims(
@@ -262,13 +262,14 @@ class _Collection:
             for rim_id, stored in found.items()
             if stored is None or not _signer_current(stored.rim, self.now)
         ]
-        results = await self.session.fetch([_rim_item(rim_id) for rim_id in missing])
-        for rim_id, result in zip(missing, results, strict=True):
+        items = [_rim_item(rim_id) for rim_id in missing]
+        results = await self.session.fetch(items)
+        for rim_id, item, result in zip(missing, items, results, strict=True):
             if isinstance(result, StoredRim):
                 found[rim_id] = result
                 self._keep(_rim_file(rim_id), result.xml)
             elif found[rim_id] is None:
-                problems.append(_declared(result))
+                problems.append(_told(item.label, result))
         return [stored for stored in found.values() if stored is not None]
 
     async def _answers(
@@ -278,12 +279,12 @@ class _Collection:
         missing = [pair for pair in pairs if found[_by_sha1(pair)] is None]
         items = [_ocsp_item(pair, self._nonce()) for pair in missing]
         results = await self.session.fetch(items)
-        for pair, result in zip(missing, results, strict=True):
+        for pair, item, result in zip(missing, items, results, strict=True):
             if isinstance(result, OcspResponse):
                 found[_by_sha1(pair)] = result
                 self._keep(_ocsp_file(pair), result.der)
             else:
-                problems.append(_declared(result))
+                problems.append(_told(item.label, result))
         return [response for response in found.values() if response is not None]
 
     def _nonce(self) -> bytes | None:
@@ -334,12 +335,20 @@ def _ocsp_item(pair: _Pair, nonce: bytes | None) -> Item[OcspResponse]:
     return Item(label, OCSP_SERVICE, MAX_OCSP_BYTES, parse, request)
 
 
-def _declared(problem: object) -> CollateralError:
-    """An error of one answer that can be told beside the others; anything else is raised."""
-    if isinstance(problem, CollateralError):
+def _told(label: str, problem: object) -> CollateralError:
+    """An error of one answer, to be told beside the others; anything else is raised."""
+    if not isinstance(problem, CollateralError):
+        assert isinstance(problem, BaseException)  # noqa: S101 - what `Session.fetch` returns
+        raise problem
+    if problem.message.startswith(label):
         return problem
-    assert isinstance(problem, BaseException)  # noqa: S101 - what `Session.fetch` returns
-    raise problem
+    return CollateralError(
+        f"{label}: {problem.message}",
+        expected=problem.expected,
+        found=problem.found,
+        where=problem.where,
+        hint=problem.hint,
+    )
 
 
 # --- the cache -----------------------------------------------------------------------------------

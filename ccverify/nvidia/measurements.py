@@ -98,11 +98,9 @@ def compare_measurements(
     skipped = {NVDEC0_INDEX} & golden.keys() if nvdec0_disabled else set()
     compared = sorted(golden.keys() - conflicts - skipped)
     mismatched = tuple(
-        MeasurementMismatch(
-            index, wanted.name, wanted.alternatives, runtime.get(index + 1), rim.title
-        )
+        MeasurementMismatch(index, wanted.name, wanted.alternatives, runtime.get(index + 1), title)
         for index in compared
-        for rim, wanted in (golden[index],)
+        for title, wanted in (golden[index],)
         if runtime.get(index + 1) not in wanted.alternatives
     )
     return MeasurementComparison(
@@ -116,8 +114,10 @@ def compare_measurements(
     )
 
 
-def _golden(rim: Rim) -> dict[int, tuple[Rim, GoldenMeasurement]]:
-    return {index: (rim, each) for index, each in rim.measurements.items() if each.active}
+def _golden(rim: Rim) -> dict[int, tuple[str, GoldenMeasurement]]:
+    """Index → title of the RIM, and what it says of that measurement."""
+    title = rim.title
+    return {index: (title, each) for index, each in rim.measurements.items() if each.active}
 
 
 def _pair_problem(driver: Rim | None, vbios: Rim) -> str | None:

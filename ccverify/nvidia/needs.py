@@ -78,8 +78,8 @@ def _needs(
     chain = verify_device_chain(parse_device_chain(device.certificate_chain), root, memory)
     if chain.problem is not None or chain.device_type is not kind.device_type:
         raise EvidenceError(
-            f"there is no collateral for what is listed as a {kind.noun} here",
-            expected=f"the certificate chain of a {kind.noun}, up to {root.label}",
+            f"there is no collateral for a device that is listed as {kind.noun}",
+            expected=f"certificates of such a device ({kind.noun}), up to {root.label}",
             found=chain.problem or f"the chain of another device ({chain.chip})",
         )
     opaque = kind.parse_opaque(parse_attestation_report(device.report).opaque_data)

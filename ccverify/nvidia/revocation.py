@@ -420,7 +420,8 @@ class RevocationSet:
         newest = max(genuine, key=lambda crl: crl.this_update, default=None)
         statuses = [_ask_ocsp(response, question, newest) for response in found.values()]
         statuses += [status for status, _ in by_crl]
-        return _weighed(statuses, question.now) or RevocationStatus(certificate, Outcome.ABSENT)
+        chosen = _weighed(statuses, question.now) if statuses else None
+        return chosen or RevocationStatus(certificate, Outcome.ABSENT)
 
 
 def _weighed(statuses: Sequence[RevocationStatus], now: datetime) -> RevocationStatus | None:

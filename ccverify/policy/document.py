@@ -190,6 +190,9 @@ def _problems(document: Json) -> Iterator[PolicyError]:
 
 
 def _explain(error: Json) -> PolicyError:
+    if error.validator == "oneOf":
+        # A list with a wrong member is told by that member, not as "neither a list nor any".
+        error = next((part for part in error.context if part.relative_path), error)
     where = "policy" + "".join(
         f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
     )

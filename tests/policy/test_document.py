@@ -506,6 +506,8 @@ def test_what_is_no_policy_is_refused(document: Any) -> None:
     [
         ("tdx.tcb.accepted_statuses", ["UptoDate"], "UpToDate"),
         ("binding.profiles", ["tinfoil"], "tinfoil-v3"),
+        ("gpus.architectures", ["HOPPER", "hoper"], "HOPPER"),
+        ("gpus.modes", ["ppcie"], "PPCIE"),
         ("binding.relayable", "refused", "refuse"),
         ("gpus.revocation", "if_given", "if-given"),
         ("gpus.fwid", "if-reportd", "if-reported"),

@@ -235,6 +235,8 @@ def test_an_error_inside_a_section_is_told_as_precisely_as_ever() -> None:
     assert (problem.where, problem.expected) == ("policy.gpus", "a mapping of keys, or any")
     problem = problem_of(gpus=[])
     assert (problem.where, problem.expected) == ("policy.gpus", "a mapping of keys, or any")
+    problem = problem_of(gpus={"architectures": ["HOPPER", "LS10"]})
+    assert problem.where == "policy.gpus.architectures[1]"
     problem = problem_of(gpus={"driver": {"min": "v550"}})
     assert problem.expected == "a driver version such as 550.90.07"
     problem = problem_of(**NODE | {"topology": {**NODE["topology"], "kind": "nvlink"}})

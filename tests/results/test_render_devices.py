@@ -206,15 +206,15 @@ def test_genuine_reports_are_shown_in_full(vectors: Path, name: str) -> None:
 # --- certificates and revocation -----------------------------------------------------------------
 
 CHAINS = {
-    "hopper/trustee/hopper_coco_certs1.txt": ("GH100", "d1a9a24f202cb2b5", "gpu", 5),
+    "hopper/trustee/hopper_coco_certs1.txt": ("GH100", "D1A9A24F202CB2B5", "gpu", 5),
     "blackwell-gb100/attestation-sdk-sample/blackwellCertChain.txt": (
-        "GB100", "e6de55c3bdc14277", "gpu", 5,
+        "GB100", "E6DE55C3BDC14277", "gpu", 5,
     ),
     "blackwell-gb202/trustee-pr1551/blackwell_cert_chain_case1.txt": (
-        "GB20X", "11bf087a2e3ddb5f", "gpu", 5,
+        "GB20X", "11BF087A2E3DDB5F", "gpu", 5,
     ),
     "ls10/attestation-sdk-sample/switchCertChain.txt": (
-        "LS_10", "203eb31ad9ed0008", "nvswitch", 5,
+        "LS_10", "203EB31AD9ED0008", "nvswitch", 5,
     ),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import ccverify
 from ccverify.checks import CHECKS
-from ccverify.policy.model import MEASUREMENTS
+from ccverify.policy.model import MEASUREMENTS, MUST_STATE, TdxPolicy
 from ccverify.results.render.describe import (
     describe_collateral,
     describe_event_log,
@@ -188,7 +189,7 @@ def test_the_nearest_code_is_found(wrong: str, right: str | None) -> None:
 
 # --- policies ---
 
-FULL = {
+FULL: dict[str, Any] = {
     "schema": "ccverify.policy/v1",
     "name": "full \u202e",
     "tdx": {
@@ -222,16 +223,79 @@ FULL = {
         },
     },
 }
+FULL["gpus"] = {
+    "count": {"min": 1, "max": 8},
+    "architectures": ["BLACKWELL-GB100", "HOPPER"],
+    "modes": ["PPCIE", "SPT"],
+    "fwid": "if-reported",
+    "rim": "any",
+    "rim_expired_signer": "allow",
+    "revocation": "if-given",
+    "certificate_hold": "allow",
+    "revocation_max_age_days": 7,
+    "driver": {"min": "550.90.07", "accepted": ["575.32", "580.95.05"], "rejected": ["570.00"]},
+    "vbios": {"min": "96.00.9F.00.01", "accepted": ["96.00.CF.00.02"], "rejected": []},
+    "firmware_ids": ["ab" * 48],
+    "device_ids": ["00000000000000a1", "00000000000000a2"],
+}
+FULL["nvswitches"] = {
+    "count": 4,
+    "architectures": ["LS10"],
+    "fwid": "required",
+    "rim": "required",
+    "rim_expired_signer": "forbid",
+    "revocation": "any",
+    "certificate_hold": "forbid",
+    "revocation_max_age_days": 30,
+    "bios": {"min": "96.10.55.00.01", "rejected": ["96.10.57.00.01"]},
+    "firmware_ids": ["cd" * 48],
+    "device_ids": ["00000000000000b1", "00000000000000b2", "00000000000000b3", "00000000000000b4"],
+}
+FULL["topology"] = {
+    "kind": "protected-pcie",
+    "gpus": 8,
+    "switches": 4,
+    "mixed_firmware": "allow",
+    "mixed_driver": "forbid",
+}
+FULL["binding"] = {"profiles": ["near", "chutes"], "freshness": "waived", "relayable": "accept"}
+FULL["gateway"] = {
+    "tdx": "any",
+    "binding": {"profiles": ["near"], "freshness": "required", "relayable": "refuse"},
+}
 ANY = dict.fromkeys(MEASUREMENTS, "any")
 MINIMAL = {"schema": "ccverify.policy/v1", "tdx": {}}
 WAIVED = {"schema": "ccverify.policy/v1", "tdx": {"measurements": ANY, "report_data": "any"}}
+DEVICES = {"schema": "ccverify.policy/v1", "gpus": {}, "nvswitches": {}, "gateway": {"tdx": {}}}
+ANY_BUT_ONE = {
+    "schema": "ccverify.policy/v1",
+    "tdx": "any",
+    "nvswitches": "any",
+    "topology": "any",
+    "gpus": {"count": "any", "architectures": "any", "modes": "any"},
+}
+POLICIES = {
+    "full": FULL,
+    "minimal": MINIMAL,
+    "waived": WAIVED,
+    "devices": DEVICES,
+    "any": ANY_BUT_ONE,
+}
 
 
-@pytest.mark.parametrize("document", [FULL, MINIMAL, WAIVED], ids=["full", "minimal", "waived"])
-def test_the_effective_policy_means_the_same(document: dict[str, object]) -> None:
-    policy = ccverify.policy_from_document(document)
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_effective_policy_means_the_same(name: str) -> None:
+    policy = ccverify.policy_from_document(POLICIES[name])
     again = ccverify.policy_from_document(effective_document(policy))
     assert effective_document(again) == effective_document(policy)
+    for part in ("gpus", "nvswitches", "topology", "binding"):
+        assert getattr(again, part) == getattr(policy, part)
+    assert (again.gateway is None) == (policy.gateway is None)
+    if again.gateway and policy.gateway:
+        assert again.gateway.binding == policy.gateway.binding
+    if not isinstance(policy.tdx, TdxPolicy) or not isinstance(again.tdx, TdxPolicy):
+        assert again.tdx is policy.tdx
+        return
     for part in ("tcb", "collateral", "measurements", "xfam", "service_td", "platform"):
         assert getattr(again.tdx, part) == getattr(policy.tdx, part)
     assert (again.tdx.report_data, again.tdx.event_log) == (
@@ -268,6 +332,30 @@ def test_silence_is_shown_as_what_it_means() -> None:
     assert "mrseam         not stated: not judged" in text
     assert "debug            forbid" in text
     assert "\ntdx.report_data\n    nonce\n" in text
+    assert "\ngpus\n    not stated: a GPU in the evidence leaves" in text
+    assert "\nbinding\n  profiles   raw-nonce\n" in text
+    assert "\ngateway\n    not stated: gateways are judged like every other node\n" in text
+
+
+def test_silence_on_devices_is_shown_as_what_it_means() -> None:
+    text = render_policy(ccverify.policy_from_document(DEVICES), width=100)
+    assert "\ntdx\n    not stated: a quote in the evidence leaves" in text
+    must_be_stated = 3 + 1 + len(MUST_STATE)
+    assert text.count("not stated: no machine can be trusted until it is") == must_be_stated
+    assert text.count("  fwid                     required\n") == 1
+    assert text.count("  fwid                     if-reported\n") == 1
+    assert text.count("  revocation               required\n") == 2
+    assert "\ngateway.tdx.report_data\n    nonce\n" in text
+    assert "\ngateway.binding\n  profiles   raw-nonce\n" in text
+
+
+def test_what_is_waived_is_shown_as_waived() -> None:
+    text = render_policy(ccverify.policy_from_document(ANY_BUT_ONE), width=100)
+    for section in ("tdx", "nvswitches", "topology"):
+        assert f"\n{section}\n    any: not judged, knowingly\n" in text
+    text = render_policy(ccverify.policy_from_document(FULL), width=100)
+    assert "\ngateway.tdx\n    any: not judged, knowingly\n" in text
+    assert "\ntdx.report_data\n    3333" in text
 
 
 # --- errors ---

@@ -56,6 +56,7 @@ from ccverify.sim.nvidia import (
     SimNvidiaIssuer,
     sim_gpu,
 )
+from ccverify.sim.nvidia.node import BlackwellChip
 from ccverify.trust.anchors import (
     NVIDIA_CORIM_SIGNING_ROOT_CA,
     NVIDIA_DEVICE_IDENTITY_CA,
@@ -196,14 +197,19 @@ def topology(node: SimNode, shape: NodeShape = HGX_HOPPER) -> set[TopologyCode]:
     return {problem.code for problem in appraise_protected_pcie(gpus, switches, shape)}
 
 
+def _blackwell(chip: BlackwellChip, mode: str, n: int) -> Callable[[], SimNode]:
+    return lambda: SimNode.blackwell(mode, n, chip)
+
+
+CHIP_NAMES: tuple[BlackwellChip, ...] = ("GB100", "GB20X")
 NODES: dict[str, Callable[[], SimNode]] = {
     "hopper-ppcie": SimNode.hopper_ppcie,
     "hopper-spt": SimNode.hopper_spt,
     "hopper-spt-2": lambda: SimNode.hopper_spt(2),
     "hopper-silent": lambda: SimNode.hopper_spt(mode=None),
     **{
-        f"{chip}-{mode}-{n}": lambda chip=chip, mode=mode, n=n: SimNode.blackwell(mode, n, chip)
-        for chip in ("GB100", "GB20X")
+        f"{chip}-{mode}-{n}": _blackwell(chip, mode, n)
+        for chip in CHIP_NAMES
         for mode, n in (("SPT", 1), ("MPT", 1), ("MPT", 2), ("MPT", 4), ("MPT", 8))
     },
 }
@@ -246,7 +252,6 @@ def test_nothing_verifies_under_the_production_roots(name: str) -> None:
         assert judged.chain.device_id is None
         assert all(choice.verification is None for choice in judged.choices)
         assert all(choice.problem for choice in judged.choices)
-        assert Outcome.GOOD not in judged.revocation[2:3]
     roots = {evidence.device_root_der, evidence.rim_root_der}
     pinned = {
         NVIDIA_DEVICE_IDENTITY_CA.certificate_sha256,
@@ -465,6 +470,16 @@ def test_any_alternative_will_do() -> None:
         assert judge(device.build(), node.build()).problems() == []
 
 
+def test_older_blackwell_firmware_says_less() -> None:
+    """As the one public GB100 report: opaque data version 0, no chip, no mode."""
+    node = SimNode.blackwell("SPT")
+    older = node.gpus[0].with_fields(opaque_data_version=0, feature_flag=None, chip_info=None)
+    judged = judge(older.build(), node.build())
+    assert judged.problems() == []  # the driver's manifest is found under the family's usual chip
+    assert judged.gpu.mode is None
+    assert judged.gpu.mode_reading.problem is None
+
+
 def test_the_manifest_of_another_board_does_not_serve() -> None:
     node = SimNode.hopper_spt()
     other = replace(H100, project_sku="0210", chip_sku="886")
@@ -531,12 +546,7 @@ ATTACKS: dict[str, tuple[SimNode, set[TopologyCode]]] = {
     "another mode": (
         FULL.with_gpu(
             0,
-            replace(
-                FULL.gpus[0],
-                report=replace(
-                    FULL.gpus[0].report, opaque=FULL.gpus[0].report.opaque.in_mode("SPT")
-                ),
-            ),
+            FULL.gpus[0].in_mode("SPT"),
         ),
         {Code.MIXED_MODE, Code.SWITCH_LIST},
     ),

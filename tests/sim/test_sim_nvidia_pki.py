@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.x509.ocsp import load_der_ocsp_response
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,11 +111,15 @@ def test_chains_have_the_profile_of_real_ones(chip: Chip, vectors: Path) -> None
     )
     chain = ISSUER.device_chain(chip, "profile", FWID)
     simulated = x509.load_pem_x509_certificates(chain_pem(chain).encode())
-    assert [profile(own) for own in simulated] == [
-        profile(own) | {"serial size": profile(mine)["serial size"]} if at in (2, 3, 4) else
-        profile(own)
-        for at, (own, mine) in enumerate(zip(real, simulated, strict=True))
-    ]  # fmt: skip
+    for depth, (theirs, mine) in enumerate(zip(real, simulated, strict=True)):
+        left, right = profile(mine), profile(theirs)
+        if depth > 1:  # random numbers of CAs may begin with zeros
+            assert abs(left.pop("serial size") - right.pop("serial size")) <= 1
+        assert left == right
+        # Keys and texts are of the same lengths, but for what is said of the simulation.
+        names = len(mine.subject.public_bytes()) + len(mine.issuer.public_bytes())
+        names -= len(theirs.subject.public_bytes()) + len(theirs.issuer.public_bytes())
+        assert 0 < names < 60
 
 
 @EACH_CHIP
@@ -316,7 +321,7 @@ def test_each_status_is_read_back(stated: Any, outcome: Outcome, hash_name: Any)
     spec = ANSWER.with_answer(status=stated, hash_name=hash_name)
     for own in (spec, replace(spec, by_key=True), spec.signed_by_issuer()):
         assert status(own).outcome is outcome
-        assert x509.ocsp.load_der_ocsp_response(own.der()).serial_number == IDENTITY.serial
+        assert load_der_ocsp_response(own.der()).serial_number == IDENTITY.serial
 
 
 def test_nothing_said_is_absent() -> None:

@@ -128,7 +128,7 @@ def device_claims(chain: Sequence[Certificate]) -> dict[str, str | None]:
     leaf, identity = chain[:2]
     kind = DeviceType.NVSWITCH if identity.serial >> 64 == _SWITCH_TYPE else DeviceType.GPU
     try:
-        claims["device_id"] = parse_device_id(identity, kind).hex()
+        claims["device_id"] = parse_device_id(identity, kind).hex().upper()
         claims["type"] = kind.value
     except EvidenceError as problem:
         claims["device_id_problem"] = problem.message

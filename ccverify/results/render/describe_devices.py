@@ -172,7 +172,7 @@ def _switch_items(opaque: SwitchOpaqueData) -> tuple[Item, ...]:
     pdi = opaque.device_pdi
     return (
         Item("kind", "nvswitch", "as its opaque fields show", shown="an NVSwitch"),
-        Item("device_id", pdi.hex() if pdi else None, "PDI"),
+        Item("device_id", pdi.hex().upper() if pdi else None, "PDI"),
         Item("bios", opaque.vbios_version),
         Item("position", opaque.position_id, "on its board"),
         Item("locked", opaque.locked),

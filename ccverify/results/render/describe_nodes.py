@@ -176,5 +176,5 @@ def _report_members(data: bytes) -> dict[str, Any]:
     return members | {
         "position": opaque.position_id,
         "locked": opaque.locked,
-        "report_device_id": opaque.device_pdi.hex() if opaque.device_pdi else None,
+        "report_device_id": opaque.device_pdi.hex().upper() if opaque.device_pdi else None,
     }

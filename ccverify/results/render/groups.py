@@ -11,8 +11,23 @@ __all__ = ["GROUPS", "OTHER", "count_states", "group_index", "group_of"]
 
 OTHER = "Other checks"
 
+_IDENTITY = (
+    "REPORT-", "CHAIN", "IDENTITY", "ARCHITECTURE", "FWID", "NONCE", "DEVICE-LIST", "COUNT",
+)  # fmt: skip
+_FIRMWARE = ("RIM", "MEASUREMENTS", "MODE", "DRIVER", "VBIOS", "BIOS", "FIRMWARE-LIST")
+
+
+def _devices(name: str, prefix: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return (
+        (f"{name}: identity and report", tuple(f"{prefix}-{code}" for code in _IDENTITY)),
+        (f"{name}: manifests and firmware", tuple(f"{prefix}-{code}" for code in _FIRMWARE)),
+        (f"{name}: revocation", (f"{prefix}-REVOCATION",)),
+    )
+
+
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Trust anchors", ("TRUST-",)),
+    ("Parts of the node", ("NODE-",)),
     (
         "Collateral from Intel",
         (
@@ -43,6 +58,11 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Freshness (REPORTDATA)", ("TDX-REPORT-DATA",)),
     ("Known platform", ("TDX-PLATFORM",)),
     ("Event log", ("TDX-EVENTLOG-",)),
+    *_devices("GPUs", "GPU"),
+    *_devices("NVSwitches", "NVSWITCH"),
+    ("Devices and topology", ("DEVICES-", "TOPOLOGY-")),
+    ("Binding", ("BIND-",)),
+    ("Nodes together", ("SET-",)),
 )
 """Name and code prefixes of each group, in the order shown; the first that fits counts."""
 

@@ -39,7 +39,18 @@ Cell = str | tuple[str, ...]
 """A text, or a list of texts that each begin a line."""
 
 _PLAIN_SYMBOLS = str.maketrans(
-    {"✓": "+", "✗": "x", "–": "-", "—": "-", "…": "...", "‖": "||", "×": "x", "→": "->", "·": "."}
+    {
+        "✓": "+",
+        "✗": "x",
+        "–": "-",
+        "—": "-",
+        "…": "...",
+        "‖": "||",
+        "×": "x",
+        "→": "->",
+        "·": ".",
+        "─": "-",
+    }
 )
 
 
@@ -167,6 +178,11 @@ class Page:
         self._width = max(width, MIN_WIDTH)
         self._color = color
         self._lines: list[str] = []
+
+    @property
+    def width(self) -> int:
+        """Columns of a line."""
+        return self._width
 
     def text(self) -> str:
         """Return the page, ending in a line end."""

@@ -12,7 +12,7 @@ from ccverify.errors import UsageError
 from ccverify.sim.certs import CertificateSpec
 from ccverify.sim.nvidia.chips import Chip
 from ccverify.sim.nvidia.models import GpuModel, SwitchModel
-from ccverify.sim.nvidia.opaque import NO_GPU, SwitchFields
+from ccverify.sim.nvidia.opaque import NO_GPU, GpuFields, SwitchFields
 from ccverify.sim.nvidia.pki import SimNvidiaIssuer, chain_pem
 from ccverify.sim.nvidia.spdm import ReportSpec, measurement_blocks
 
@@ -104,6 +104,17 @@ class SimDevice:
         if isinstance(opaque, tuple):
             raise UsageError("raw opaque data has no named fields", hint="replace report.opaque")
         return self.with_report(opaque=replace(opaque, **changes))
+
+    def in_mode(self, mode: str | None) -> SimDevice:
+        """Return the GPU in another mode, see `GpuFields.in_mode`; the report is signed again.
+
+        Raises:
+            UsageError: it is no GPU, or its opaque data is raw pairs.
+        """
+        opaque = self.report.opaque
+        if not isinstance(opaque, GpuFields):
+            raise UsageError("only a GPU with typed opaque fields has a mode")
+        return self.with_report(opaque=opaque.in_mode(mode))
 
     def with_measurement(self, index: int, value: bytes) -> SimDevice:
         """Return the device with another value at RIM index `index`; signed again."""
