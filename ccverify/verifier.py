@@ -87,7 +87,11 @@ def check(
         evidence = Evidence(bytes(evidence))
     devices = (*evidence.gpus, *evidence.switches)
     if nonce is not None and report_data is not None and not devices:
-        raise UsageError("give a nonce or report data, not both")
+        raise UsageError(
+            "a quote is bound to a nonce or to report data, not both",
+            expected="one of them, where there are no devices",
+            found="nonce, report data",
+        )
     request = _request(nonce, report_data, channel)
     now = _whole_seconds(now)
     applied = _for_role(policy, evidence.role)

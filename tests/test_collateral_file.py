@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nv_collateral import CRLS, NODE, everything, rim_response
 
 from ccverify.collateral import (
     CollateralFile,
@@ -27,9 +28,6 @@ from ccverify.tdx.collateral import (
     parse_collateral,
     serialize_collateral,
 )
-
-sys.path.insert(0, str(Path(__file__).parent / "nvidia"))
-from nv_collateral import CRLS, NODE, everything, rim_response  # noqa: E402
 
 V3 = SimPlatform().case().build().collateral.to_json().encode()
 INTEL = parse_collateral(V3)
@@ -171,3 +169,22 @@ def test_empty_values_are_equal() -> None:
     empty: Any = CollateralFile(CollateralPack(), NvidiaCollateral())
     assert empty == CollateralFile()
     assert parse_collateral_file(serialize_collateral_file(empty)) == empty
+
+
+def test_the_schema_says_the_same() -> None:
+    text = files("ccverify.tdx").joinpath("schema/collateral-pack-v1.json").read_text("utf-8")
+    validator = jsonschema.Draft202012Validator(json.loads(text))
+    document = json.loads(PACK)
+    assert validator.is_valid(document)
+    for entry in document["artefacts"]:
+        for member in entry:
+            for changed in (
+                {key: value for key, value in entry.items() if key != member},
+                {**entry, member: 1},
+                {**entry, "more": ""},
+            ):
+                other = {"schema": PACK_SCHEMA, "artefacts": [changed]}
+                if member != "issuer_chain" or "issuer_chain" in changed:
+                    assert not validator.is_valid(other), changed
+                    with pytest.raises(CollateralError):
+                        parse_collateral_file(json.dumps(other).encode())

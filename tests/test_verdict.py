@@ -141,7 +141,7 @@ def test_the_record_is_json_in_a_fixed_order() -> None:
     verdict = judge_sim(EVIDENCE)
     document = json.loads(verdict.dumps())
     assert list(document) == [
-        "schema", "verdict", "exit_code", "simulated", "evaluated_at", "policy", "findings",
+        "schema", "verdict", "exit_code", "simulated", "evaluated_at", "node", "policy", "findings",
         "claims", "inputs",
     ]  # fmt: skip
     assert document["schema"] == "ccverify.verdict/v1"
@@ -152,6 +152,7 @@ def test_the_record_is_json_in_a_fixed_order() -> None:
     for finding in document["findings"]:
         assert list(finding) == [
             "code", "state", "title", "needed", "expected", "found", "where", "assurance",
+            "subject",
         ]  # fmt: skip
     assert set(document["claims"]) == {"tdx"}
 

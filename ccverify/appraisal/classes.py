@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ccverify.appraisal.devices import DevicesPart
 from ccverify.evidence import Evidence
-from ccverify.findings import Finding, FindingList
+from ccverify.findings import Assurance, Finding, FindingList
 from ccverify.policy.model import Any, Policy
 
 __all__ = ["judge_classes"]
@@ -32,7 +32,7 @@ def judge_classes(policy: Policy, evidence: Evidence, devices: DevicesPart) -> t
             if found:
                 made.skipped(code, f"the policy says nothing of it: {found}")
         elif found:
-            made.passed(code, found)
+            made.passed(code, found, assurance=Assurance.NONE)
         else:
             made.failed(code, what, "none")
         findings += made

@@ -121,11 +121,7 @@ def check(
     named = EvidenceFiles(files, log_file, options["gpus"], options["switches"],
                           options["instances"])  # fmt: skip
     if not files and not named.gpus and not named.switches:
-        raise UsageError(
-            "no evidence was given",
-            expected="a FILE, or --gpu REPORT CHAIN",
-            hint="`ccverify check --help` lists what a FILE may be",
-        )
+        raise click.UsageError("no evidence was given: name a FILE, or --gpu REPORT CHAIN")
     inputs.plan(
         *named.wanted(),
         (policy_file, POLICY),
@@ -183,7 +179,8 @@ def _channel(stated: tuple[str, ...]) -> dict[str, str]:
 
 def _binding(inputs: Inputs, options: dict[str, Any]) -> tuple[bytes | None, bytes | None]:
     if options["nonce"] is not None and options["nonce_file"] is not None:
-        raise UsageError("the nonce is given twice", expected="one of --nonce, --nonce-file")
+        raise UsageError("the nonce is given twice", expected="one of them",
+                         found="--nonce, --nonce-file")  # fmt: skip
     nonce = report_data = None
     if options["nonce"] is not None:
         nonce = parse_hex(options["nonce"], "--nonce", 16, 64)

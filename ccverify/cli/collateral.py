@@ -21,8 +21,7 @@ from ccverify.results.render.text import sanitise
 if TYPE_CHECKING:
     from ccverify.cli.collateral_wanted import Wanted
     from ccverify.collateral import CollateralFile
-    from ccverify.online import Progress
-    from ccverify.tdx.collect import CaName
+    from ccverify.tdx.collect import CaName, Progress
     from ccverify.trust.store import TrustStore
 
 # Everything that needs `cryptography` is imported by the command that uses it: asking for

@@ -23,7 +23,6 @@ __all__ = [
     "EVENT_LOG",
     "NONCE",
     "POLICY",
-    "QUOTE",
     "TRUST_ROOT",
     "Inputs",
     "Source",
@@ -56,13 +55,6 @@ class Source(NamedTuple):
     may_be_empty: bool = False
 
 
-QUOTE = Source(
-    "quote",
-    256 * 1024,
-    EvidenceError,
-    "one TDX quote as the quoting service returned it: raw, hex or base64",
-    may_be_empty=True,
-)
 EVENT_LOG = Source("event log", 4 * _MIB, EvidenceError, "one CCEL log, or one dstack JSON log")
 COLLATERAL = Source(
     "collateral",

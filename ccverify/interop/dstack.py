@@ -52,13 +52,15 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     """Read the one node a dstack answer describes.
 
     Raises:
-        EvidenceError: a member is missing, not hex, too large, or not the JSON it should be.
+        EvidenceError: a member is missing, not hex, too large, or not the JSON it should be, or
+            there are both a quote and an attestation.
     """
     top = Element(document)
     if not top.has("quote"):
         element = top.member("attestation")
         data = element.hex(most=4 * 1024 * 1024)
         return _from_scale(parse_scale_attestation(data, element.path))
+    top.alone("quote", "attestation")
     report_data, vm_config = top.optional("report_data"), top.optional("vm_config")
     log = event_log_bytes(top)
     node = Evidence(

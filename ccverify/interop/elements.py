@@ -133,6 +133,12 @@ class Element:
             )
         return found
 
+    def alone(self, name: str, *others: str) -> None:
+        """Refuse other members that hold evidence too: reading `name` would leave them aside."""
+        for other in filter(self.has, others):
+            message = f"evidence in {other} beside the evidence in {name}"
+            raise refused(message, "one of the two", "both", self.path)
+
     def items(self, *, most: int, least: int = 1) -> tuple[Element, ...]:
         """Return the items of a list of `least` to `most` items."""
         if not isinstance(self.value, list) or not least <= len(self.value) <= most:

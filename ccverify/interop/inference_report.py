@@ -54,8 +54,10 @@ def parse_reports(top: Element) -> tuple[Evidence, ...]:
     signing address that clients read there, it is a node of its own and gets its own verdict.
 
     Raises:
-        EvidenceError: as `parse_report`, or more than `MAX_NODES` nodes.
+        EvidenceError: as `parse_report`, more than `MAX_NODES` nodes, or dstack's binary
+            attestation beside the quote.
     """
+    top.alone("intel_quote", "attestation")
     own = parse_report(top, top.path or "node")
     listed = top.optional("all_attestations")
     if listed is None or listed.value == []:

@@ -35,11 +35,14 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     """Read every node; the gateway, where there is one, comes first.
 
     Raises:
-        EvidenceError: as `parse_report`, or a gateway's answer without model nodes.
+        EvidenceError: as `parse_report`, a gateway's answer without model nodes, or the answers
+            of a node and of a gateway in one.
     """
     top = Element(document)
     if "intel_quote" in document:
+        top.alone("intel_quote", "gateway_attestation", "model_attestations")
         return ForeignEvidence(FORMAT, parse_reports(top), not_read=unread(top))
+    top.alone("model_attestations", "all_attestations")
     gateway = top.member("gateway_attestation")
     models = top.member("model_attestations").items(most=MAX_NODES)
     nodes = (

@@ -34,8 +34,8 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     """Read every node.
 
     Raises:
-        EvidenceError: another attestation type, no nodes, two nodes of one name, or a node
-            that is malformed.
+        EvidenceError: another attestation type, no nodes, two nodes of one name, a node that is
+            malformed, or a node's own report beside instances on Chutes.
     """
     top = Element(document)
     kind = top.optional("attestation_type")
@@ -43,6 +43,7 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
         return ForeignEvidence(FORMAT, parse_reports(top), not_read=unread(top))
     if kind.value != "chutes":
         raise kind.wrong('"chutes"')
+    top.alone("all_attestations", "intel_quote", "quote")
     shared = top.optional("nonce")
     instances = top.member("all_attestations").items(most=MAX_NODES)
     nodes = tuple(parse_instance(item, "intel_quote", shared) for item in instances)

@@ -47,12 +47,15 @@ def parse(document: Any, raw: bytes) -> ForeignEvidence:
     """Read the one node such evidence describes.
 
     Raises:
-        EvidenceError: primary evidence that is not of TDX, or a malformed member.
+        EvidenceError: primary evidence that is not of TDX, a malformed member, or evidence in
+            more than one of the three forms.
     """
     top = Element(document)
     if top.has("tee-evidence"):
+        top.alone("tee-evidence", "quote", "device_evidence_list")
         return _kbs(top)
     if top.has("quote"):
+        top.alone("quote", "device_evidence_list", "attestation")
         return ForeignEvidence(FORMAT, (_node(top, ((), ()), BindingInputs(_PROFILE)),))
     devices = _devices(top)
     node = Evidence(

@@ -44,7 +44,8 @@ def test_every_command_can_be_loaded(name: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["nonsense"], ["--nonsense"], ["check"], ["check", "a", "b"], ["policy"], ["policy", "x"]],
+    [[], ["nonsense"], ["--nonsense"], ["check"], ["inspect", "a", "b"], ["policy"],
+     ["policy", "x"]],  # fmt: skip
     ids=" ".join,
 )
 def test_wrong_use_ends_in_1_not_in_clicks_2(run: Run, words: list[str]) -> None:

@@ -13,11 +13,11 @@ from cli_files import NONCE, Files, Run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccverify.cli.evidence_files import EVIDENCE
 from ccverify.cli.inputs import (
     COLLATERAL,
     EVENT_LOG,
     POLICY,
-    QUOTE,
     TRUST_ROOT,
     parse_hex,
     parse_nonce_file,
@@ -48,7 +48,7 @@ def problem_of(run: Run, *arguments: str, stdin: bytes | None = None) -> dict[st
 
 
 def test_limits_are_not_tighter_than_the_parsers() -> None:
-    assert QUOTE.limit >= 4 * MAX_QUOTE_BYTES
+    assert EVIDENCE.limit >= 4 * MAX_QUOTE_BYTES
     assert EVENT_LOG.limit >= max(MAX_CCEL_BYTES, MAX_DSTACK_LOG_BYTES)
     assert COLLATERAL.limit >= MAX_PACK_BYTES
 
@@ -88,7 +88,10 @@ def test_a_missing_file(files: Files, run: Run, option: str) -> None:
     assert problem["hint"]
 
 
-@pytest.mark.parametrize("option", ["FILE", *FILE_OPTIONS])
+# A folder of collateral is a store.
+@pytest.mark.parametrize(
+    "option", ["FILE", *(o for o in FILE_OPTIONS if o not in ("--collateral", "--what-if"))]
+)
 def test_a_directory(files: Files, run: Run, option: str) -> None:
     problem = problem_of(run, *words_with(files, option, str(files.folder)))
     assert problem["exit_code"] == 1
@@ -119,7 +122,7 @@ def test_an_empty_file(files: Files, run: Run, option: str) -> None:
 @pytest.mark.parametrize("option", ["FILE", *FILE_OPTIONS])
 def test_an_endless_file(files: Files, run: Run, option: str) -> None:
     """No more than the limit is read, or this test would never end."""
-    source, code = FILE_OPTIONS.get(option, (QUOTE, 2))
+    source, code = FILE_OPTIONS.get(option, (EVIDENCE, 2))
     problem = problem_of(run, *words_with(files, option, "/dev/zero"))
     assert problem["exit_code"] == code
     assert problem["message"] == f"{source.name} is too large"
@@ -180,7 +183,7 @@ def test_standard_input_is_taken_once(files: Files, run: Run) -> None:
     words[1] = "-"
     problem = problem_of(run, *words, stdin=b"x")
     assert problem["message"] == "standard input can be read only once"
-    assert problem["found"] == "- for both quote and collateral"
+    assert problem["found"] == "- for both evidence and collateral"
 
 
 def test_a_policy_must_be_given(files: Files, run: Run) -> None:
@@ -195,7 +198,8 @@ def test_a_policy_must_be_given(files: Files, run: Run) -> None:
 def test_one_expectation_of_report_data(files: Files, run: Run, more: list[str]) -> None:
     value = files[more[1]] if more[0] == "--nonce-file" else more[1]
     problem = problem_of(run, "check", files["quote.bin"], *files.options(), more[0], value)
-    assert problem["found"] == f"--nonce, {more[0]}"
+    found = {"--nonce-file": "--nonce, --nonce-file", "--report-data": "nonce, report data"}
+    assert problem["found"] == found[more[0]]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ccverify.interop.detect import parse_foreign_evidence
 from ccverify.interop.elements import MAX_DEPTH, MAX_DOCUMENT_BYTES, Element, member_texts
 from ccverify.interop.jwt import MAX_JWT_CHARACTERS, parse_jwks, parse_jwt, verify_es384
 from ccverify.interop.scale import parse_scale_attestation
+from ccverify.sim import SimKey
 from fuzz.effort import grows_linearly, lines, peak
 from fuzz.foreign_seeds import (
     documents,
@@ -36,7 +37,7 @@ SAMPLES = {
     f"{name} {number}": seed
     for name, seeds in documents().items()
     for number, seed in enumerate(seeds)
-    if not (name, number) == ("dstack", 2)  # not accepted: a seed for fuzzing alone
+    if (name, number) != ("dstack", 2)  # not accepted: a seed for fuzzing alone
 }
 
 
@@ -66,7 +67,8 @@ def _places(value: Any) -> Iterator[Any]:
         for at, inner in enumerate(value[:2]):
             for changed in _places(inner):
                 yield [*value[:at], changed, *value[at + 1 :]]
-    elif isinstance(value, str) and value[:1] in ("{", "["):
+    elif isinstance(value, str) and value[:1] in ("{", "[") and len(value) > 2:
+        # "{}" stands for texts that are kept as they are, such as vm_config.
         for changed in _places(json.loads(value)):
             yield _Encoded(json.dumps(changed))
     yield json.loads(MARK)
@@ -125,15 +127,13 @@ ATTACKS = {
 """Refused wherever they stand: even in members nobody asks for, two readers must not differ."""
 
 
-@pytest.mark.parametrize("name", ENTRIES)
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_is_no_strict_json_is_refused_in_every_place(name: str, attack: str) -> None:
-    parse, seed, error = ENTRIES[name]
-    assert _accepts_or_refuses(parse, seed, error)
-    texts = list(_texts(seed, ATTACKS[attack]))
-    # The long ones take a millisecond each: the first places of every kind do.
-    for text in texts if len(ATTACKS[attack]) < 10_000 else texts[:: max(1, len(texts) // 4)]:
-        assert not _accepts_or_refuses(parse, text, error)
+def test_what_is_no_strict_json_is_refused_in_every_place(attack: str) -> None:
+    for name, (parse, seed, error) in ENTRIES.items():
+        texts = list(_texts(seed, ATTACKS[attack]))
+        # The long ones take a millisecond each: some of the places do.
+        for text in texts if len(ATTACKS[attack]) < 1_000 else texts[:: max(1, len(texts) // 4)]:
+            assert not _accepts_or_refuses(parse, text, error), (name, text[:2_000])
 
 
 ODD = {
@@ -152,9 +152,9 @@ ODD = {
     "right to left": '"\\u202e"',
     "beyond the basic plane": '"\\ud83d\\ude00"',
     "white space": " " * 10_000 + "1" + "\n" * 10_000,
-    "long list": "[" + "0," * 20_000 + "0]",
-    "list of lists": "[" + "[]," * 20_000 + "[]]",
-    "many members": "{" + ",".join(f'"{n}":0' for n in range(10_000)) + "}",
+    "long list": "[" + "0," * 9_000 + "0]",
+    "list of lists": "[" + "[]," * 3_000 + "[]]",
+    "many members": "{" + ",".join(f'"{n}":0' for n in range(3_000)) + "}",
     "long key": '{"' + "k" * 100_000 + '":0}',
     "token": f'"{jwt({})}"',
     "dots": '"' + "." * 60_000 + '"',
@@ -163,26 +163,31 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ENTRIES)
 @pytest.mark.parametrize("attack", ODD)
-def test_odd_values_are_read_or_refused_in_every_place(name: str, attack: str) -> None:
+def test_odd_values_are_read_or_refused_in_every_place(attack: str) -> None:
+    for parse, seed, error in ENTRIES.values():
+        texts = list(_texts(seed, ODD[attack]))
+        for text in texts[:: max(1, len(texts) // 8)]:
+            _accepts_or_refuses(parse, text, error)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_samples_are_accepted_and_attacked_in_many_places(name: str) -> None:
     parse, seed, error = ENTRIES[name]
-    texts = list(_texts(seed, ODD[attack]))
-    for text in texts[:: max(1, len(texts) // 8)]:
-        _accepts_or_refuses(parse, text, error)
+    assert _accepts_or_refuses(parse, seed, error)
+    assert len(list(_texts(seed, "1"))) >= 2
 
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_million_members_nobody_asks_for(name: str) -> None:
     """Past the limit nothing is read; below it, no line is executed for each of them."""
     parse, seed, error = ENTRIES[name]
-    is_list = seed[:1] == b"["
-    for count in (1_000_000, 60_000):
-        if is_list:
-            data = seed[:-1] + b"," + b",".join([b"[]"] * count) + b"]"
+    for count in (1_000_000, 20_000):
+        if seed[:1] == b"[":
+            data = seed[:-1] + b',"0123456"' * count + b"]"
         else:
-            more = ",".join(f'"member {number}":{{}}' for number in range(count))
-            data = seed[:-1] + b"," + more.encode() + b"}"
+            more = b",".join(b'"%07d":{}' % number for number in range(count))
+            data = seed[:-1] + b"," + more + b"}"
         taken = _accepts_or_refuses(parse, data, error)
         assert not (taken and count == 1_000_000)
         if len(data) > MAX_DOCUMENT_BYTES:
@@ -229,8 +234,6 @@ def test_tokens_of_nothing(data: bytes) -> None:
 
 def test_keys_in_the_token_itself_are_never_used() -> None:
     """A header may bring a key or say where one is; the key always comes from the key set."""
-    from ccverify.sim import SimKey
-
     known = parse_jwks(jwks_seeds()[0])["k"]
     evil = SimKey("evil", curve="P-384")
     header = {"alg": "ES384", "kid": "k", "jwk": jwk(), "jku": "http://192.0.2.1/", "x5u": "/"}
@@ -257,30 +260,45 @@ def test_no_other_algorithm_verifies(algorithm: str) -> None:
 # --- more than one format, more than one meaning -------------------------------------------------
 
 
+def _of_another_machine(seed: bytes) -> bytes:
+    """The same document with another quote and other reports."""
+    quote = bytes((4, 0, 2, 0, 0x81, 0, 0, 0))
+    other = bytes((4, 0, 2, 0, 0x81, 0, 0, 1))
+    for old, new in (
+        (quote.hex(), other.hex()),
+        ("BAACAIEAAAAA", "BAACAIEAAAEA"),
+        ("EeAB/wAB", "EeAB/wAC"),
+        ("11e001ff0001", "11e001ff0002"),
+    ):
+        seed = seed.replace(old.encode(), new.encode())
+    return seed
+
+
+def _held(document: object) -> tuple[set[bytes], set[bytes]] | None:
+    """Every quote and every report that is read out of a document; None if it is refused."""
+    try:
+        evidence = parse_foreign_evidence(json.dumps(document).encode())
+    except EvidenceError:
+        return None
+    devices = [d.report for node in evidence.nodes for d in (*node.gpus, *node.switches)]
+    return {node.quote for node in evidence.nodes if node.quote}, set(devices)
+
+
 @pytest.mark.parametrize("first", SAMPLES)
-def test_a_document_of_two_formats_is_not_read_as_one_of_them(first: str) -> None:
+def test_evidence_put_beside_other_evidence_is_not_left_aside(first: str) -> None:
     """Whoever reads the other half of such an answer would take it for verified."""
     one = json.loads(SAMPLES[first])
-    if not isinstance(one, dict):
-        pytest.skip("a list has no members to add")
     for second, seed in SAMPLES.items():
-        other = json.loads(seed)
-        if not isinstance(other, dict) or first.split()[0] == second.split()[0]:
+        other = json.loads(_of_another_machine(seed))
+        if not isinstance(one, dict) or not isinstance(other, dict) or one.keys() == other.keys():
             continue
-        both = {**one, **{name: value for name, value in other.items() if name not in one}}
-        if both == one:
+        more = {name: value for name, value in other.items() if name not in one}
+        both, own, added = _held({**one, **more}), _held(one), _held(more)
+        assert own is not None
+        if both is None or added is None:
             continue
-        try:
-            found = parse_foreign_evidence(json.dumps(both).encode())
-        except EvidenceError:
-            continue
-        # What was accepted must hold everything that either document says of nodes.
-        alone = [parse_foreign_evidence(json.dumps(doc).encode()) for doc in (one, other)]
-        for evidence in alone:
-            quotes = {node.quote for node in evidence.nodes if node.quote}
-            assert quotes <= {node.quote for node in found.nodes}, (first, second)
-            reports = {device.report for node in evidence.nodes for device in node.gpus}
-            assert reports <= {device.report for node in found.nodes for device in node.gpus}
+        assert own[0] | added[0] <= both[0], (first, second)
+        assert own[1] | added[1] <= both[1], (first, second)
 
 
 def test_a_gateways_answer_is_not_hidden_behind_a_node() -> None:
@@ -290,7 +308,7 @@ def test_a_gateways_answer_is_not_hidden_behind_a_node() -> None:
     assert len(parse_foreign_evidence(json.dumps(gateway).encode()).nodes) == 3
     for member in ("gateway_attestation", "model_attestations"):
         mixed = {**node, member: gateway[member]}
-        with pytest.raises(EvidenceError, match="both"):
+        with pytest.raises(EvidenceError, match="beside"):
             parse_foreign_evidence(json.dumps(mixed).encode())
 
 
@@ -301,11 +319,11 @@ def test_a_gateways_answer_is_not_hidden_behind_a_node() -> None:
     "piece", [b"[", b'{"a":', b'"', b"\\", b" ", b",", b"0", b"-", b"\xef\xbb\xbf", b"\0", b"\xff"]
 )
 def test_no_run_of_anything_takes_more_than_one_look(piece: bytes) -> None:
-    for size in (MAX_DOCUMENT_BYTES // 4, 2 * MAX_DOCUMENT_BYTES):
+    for size in (MAX_DOCUMENT_BYTES // 32, 2 * MAX_DOCUMENT_BYTES):
         data = piece * (size // len(piece))
         with pytest.raises(EvidenceError):
             parse_foreign_evidence(data)
-        assert lines(lambda data=data: parse_foreign_evidence(data)) < size + 100  # type: ignore[misc]
+        assert lines(lambda data=data: parse_foreign_evidence(data)) < 3 * MAX_DOCUMENT_BYTES // 32  # type: ignore[misc]
 
 
 def _repeated(name: str, path: tuple[str, ...]) -> Callable[[int], Callable[[], object]]:
@@ -359,18 +377,16 @@ def test_member_texts_take_linear_work() -> None:
 
 
 def test_binary_attestations_take_linear_work() -> None:
-    assert grows_linearly(
-        lambda count: (
-            lambda data=scale_attestation(count): parse_scale_attestation(data)  # type: ignore[misc]
-        ),
-        200,
-    )
-    assert grows_linearly(
-        lambda size: (
-            lambda data=scale_attestation(2, payload=bytes(size)): parse_scale_attestation(data)  # type: ignore[misc]
-        ),
-        20_000,
-    )
+    def of_events(count: int) -> Callable[[], object]:
+        data = scale_attestation(count)
+        return lambda: parse_scale_attestation(data)
+
+    def of_bytes(size: int) -> Callable[[], object]:
+        data = scale_attestation(2, payload=bytes(size))
+        return lambda: parse_scale_attestation(data)
+
+    assert grows_linearly(of_events, 200)
+    assert grows_linearly(of_bytes, 20_000)
 
 
 @pytest.mark.parametrize("length", [b"\xfe\xff\xff\xff", b"\x02\0\x40\0", b"\x01\x40", b"\xfc"])
@@ -379,8 +395,8 @@ def test_binary_lengths_that_promise_more_than_there_is(length: bytes, at: int) 
     seed = scale_attestation()
     for data in (seed[:at] + length + seed[at:], seed[:at] + length, b"\0\0" + length * 200_000):
         _accepts_or_refuses(parse_foreign_evidence, data, EvidenceError)
-        assert peak(lambda data=data: parse_foreign_evidence(data)) < 100_000  # type: ignore[misc]
-        assert lines(lambda data=data: parse_foreign_evidence(data)) < 2_000  # type: ignore[misc]
+        assert peak(lambda data=data: parse_foreign_evidence(data)) < 8 * len(data) + 100_000  # type: ignore[misc]
+        assert lines(lambda data=data: parse_foreign_evidence(data)) < 5_000  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("size", [MAX_DOCUMENT_BYTES, MAX_DOCUMENT_BYTES + 1])

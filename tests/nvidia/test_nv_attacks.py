@@ -138,7 +138,7 @@ def test_text_of_one_thing_over_and_over(piece: bytes) -> None:
     """A pattern that backtracks over such a run takes minutes for it; one look, milliseconds."""
     text = piece * (4 * MAX_REPORT_BYTES // len(piece) - 1)
     for data in (text, text + b"!", b"0x" + text[:-2], text + b"="):
-        assert lines(_call(decode_report_text, data)) < 30
+        assert lines(_call(decode_report_text, data)) < 60
 
 
 # --- opaque data ---------------------------------------------------------------------------------

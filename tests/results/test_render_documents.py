@@ -24,6 +24,7 @@ from ccverify.results.render.inspection import (
     Inspection,
     Item,
     Listing,
+    Part,
     Section,
     inspection_json,
     render_inspection,
@@ -147,7 +148,7 @@ def test_both_forms_say_unverified_first() -> None:
 
 @given(st.text(), st.text(), st.text(max_size=20))
 def test_no_inspected_text_reaches_the_terminal_as_it_is(a: str, b: str, c: str) -> None:
-    parts = [
+    parts: list[Part] = [
         Section("s", a, (Item(c, b, a, b), Item(b, [a, {b: c}]))),
         Listing("l", b, ("x", "y"), ({"x": c, "y": a}, {"x": None, "y": ""})),
     ]

@@ -21,6 +21,7 @@ _UNPROVEN = (
 )
 _TOGETHER = ("GPU-COUNT", "NVSWITCH-COUNT", "DEVICES-", "TOPOLOGY-")
 """Checks of several devices at once: a row shows only what is wrong with its own device."""
+_STYLES = (None, Style.STRONG)
 _GPU_COLUMNS = ("chip", "driver", "vbios", "mode")
 _SWITCH_COLUMNS = ("chip", "vbios", "position")
 _TITLES = {"vbios": "VBIOS", "device_id": "device id"}
@@ -59,30 +60,22 @@ def _add_table(
         if counts_against(finding):
             against.setdefault(finding.subject, Counter())[finding.state] += 1
     rows = [_row(device, columns, against.get(device.subject, Counter())) for device in devices]
-    header = (
-        "",
-        "id",
-        *(_TITLES.get(c, c) for c in columns),
-        "measured",
-        "device id",
-        "own checks",
-    )
-    styles = (None, Style.STRONG)
-    # The identity is what a narrow page can do without: JSON has it, and the list below.
-    whole = _width([header, *rows])
-    if whole <= page.width:
-        page.rows(rows, indent=2, styles=styles, header=header)
-    elif whole - _column([header, *rows], -2) - 2 <= page.width:
-        page.rows(
-            [(*row[:-2], row[-1]) for row in rows],
-            indent=2,
-            styles=styles,
-            header=(*header[:-2], header[-1]),
-        )
-    else:
-        page.rows([_card(row, header) for row in rows], indent=2, styles=styles)
+    titles = ("", "id", *(_TITLES.get(name, name) for name in columns))
+    header = (*titles, "measured", "device id", "own checks")
+    _add_fitting(page, header, rows)
     if any(device.level is Assurance.NONE for device in devices):
         page.paragraph(_UNPROVEN, indent=2, style=Style.WARN)
+
+
+def _add_fitting(page: Page, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Add rows with as many columns as the page has room for; JSON has all of them."""
+    for dropped in ((), ("device id",), ("device id", "chip")):
+        kept = [at for at, title in enumerate(header) if title not in dropped]
+        table = [[row[at] for at in kept] for row in (header, *rows)]
+        if _width(table) <= page.width:
+            page.rows(table[1:], indent=2, styles=_STYLES, header=table[0])
+            return
+    page.rows([_card(row, header) for row in rows], indent=2, styles=_STYLES)
 
 
 def _row(device: DeviceClaims, columns: Sequence[str], against: Counter[State]) -> tuple[str, ...]:
@@ -90,19 +83,17 @@ def _row(device: DeviceClaims, columns: Sequence[str], against: Counter[State]) 
     measured = values["measurements"]
     total = measured.get("total")
     worst = next((state for state in (State.FAIL, State.NOT_CHECKED) if against[state]), State.PASS)
-    state = "passed"
-    if worst is not State.PASS:
-        counts = ((against[State.FAIL], "failed"), (against[State.NOT_CHECKED], "not made"))
-        state = ", ".join(f"{number} {word}" for number, word in counts if number)
+    counted = (State.FAIL, State.NOT_CHECKED)
+    marks = [f"{against[state]} {STATE_MARKS[state][0]}" for state in counted if against[state]]
     if device.level is Assurance.NONE:
-        state += " (none)"
+        marks.append("none")
     return (
         STATE_MARKS[worst][0],
         device.subject,
         *(show_value(values.get(name)) for name in columns),
         "–" if total is None else f"{measured.get('matched')}/{total}",
         show_value(values.get("device_id")),
-        state,
+        ", ".join(marks) or "passed",
     )
 
 
@@ -113,13 +104,9 @@ def _card(row: Sequence[str], header: Sequence[str]) -> tuple[str, str, str]:
     return mark, name, ", ".join((state, *texts))
 
 
-def _column(table: Sequence[Sequence[str]], at: int) -> int:
-    return max(len(row[at]) for row in table)
-
-
 def _width(table: Sequence[Sequence[str]]) -> int:
-    columns = len(table[0])
-    return 2 + sum(_column(table, at) for at in range(columns)) + 2 * (columns - 1)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return 2 + sum(widths) + 2 * (len(widths) - 1)
 
 
 # --- topology and binding ------------------------------------------------------------------------

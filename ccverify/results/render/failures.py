@@ -106,15 +106,14 @@ def _add_failed(page: Page, findings: Sequence[Finding]) -> None:
     code = findings[0].code
     mark, style = STATE_MARKS[State.FAIL]
     check = find_check(code)
-    names = _subjects(findings)
     page.spans(
         (f"{mark} ", style),
         (code, Style.STRONG),
-        (f"  {names}" if names else "", Style.BAD),
         (f"  {check.title if check else _UNKNOWN}", None),
         indent=2,
     )
     rows: list[tuple[str, Cell]] = [
+        ("of", _subjects(findings)),
         ("expected", _each(findings, lambda finding: finding.expected)),
         ("found", _each(findings, lambda finding: finding.found)),
         ("where", _each(findings, lambda finding: finding.where)),

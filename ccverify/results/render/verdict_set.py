@@ -127,5 +127,6 @@ def _reasons(verdict: Verdict) -> str:
 def _add_node(page: Page, verdict: Verdict, number: str, *, verbose: bool) -> None:
     title, style = HEADLINES[verdict.conclusion]
     page.heading(f"{'─' * 4} Node {number}: {verdict.label or '–'} {'─' * 4}", Style.STRONG)
-    page.spans((title, style), (f"  {EXIT_MEANINGS[verdict.exit_code]}", None))
+    # Indented: only the answer for all stands at the beginning of a line.
+    page.spans((title, style), (f"  {EXIT_MEANINGS[verdict.exit_code]}", None), indent=2)
     add_verdict_body(page, verdict, verbose=verbose, counts=verbose)
