@@ -2,10 +2,12 @@
 
     python benchmarks/nvidia.py [--rounds N] [--peer PYTHON] [--json]
 
-Two inputs, both genuine: one GPU with its two manifests, and a node of a TDX quote, eight GPUs
-and four NVSwitches.  No manifest of that node's firmware is public, so genuine ones of other
-firmware are authenticated and compared in their place, which costs the same; what comes out of
-that comparison is not looked at.
+Two inputs are genuine: one GPU with its two manifests, and a node of a TDX quote, eight GPUs and
+four NVSwitches.  No manifest of that node's firmware is public, so genuine ones of other firmware
+are authenticated and compared in their place, which costs the same; what comes out of that
+comparison is not looked at.  The third is a simulated node like it, with manifests and OCSP
+responses that are its own: `ccverify.check` judges it by a policy, topology and binding included,
+and its verdict must be TRUSTED.
 
 *Cold* is the first evidence a process sees.  *Warm* is a fresh report of a device seen before:
 certificates, manifests and collateral are known, and the signatures on them remembered, but the
@@ -37,15 +39,19 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
 import ccverify
-from ccverify.evidence import DeviceEvidence
+from ccverify.evidence import DeviceEvidence, Evidence
 from ccverify.interop.detect import parse_foreign_evidence
 from ccverify.nvidia import certs, rim
 from ccverify.nvidia.collateral import NvidiaCollateral
 from ccverify.nvidia.device import DeviceVerifier
 from ccverify.nvidia.gpu import GPU
 from ccverify.nvidia.nvswitch import NVSWITCH
+from ccverify.nvidia.ocsp import parse_ocsp_response
 from ccverify.nvidia.rim_set import gpu_rim_ids, switch_rim_id
 from ccverify.nvidia.spdm import decode_report_text, parse_attestation_report
+from ccverify.sim import SimPlatform
+from ccverify.sim.nvidia import SimNode
+from ccverify.sim.nvidia.node import NodeEvidence
 from ccverify.tdx import pck
 from ccverify.tdx.verify import verify_quote
 from ccverify.trust import x509
@@ -98,6 +104,8 @@ class Input:
     quote: bytes = b""
     collateral: bytes = b""
     at: datetime = datetime(2025, 7, 4, 10, 16, 31, tzinfo=UTC)
+    simulated: NodeEvidence | None = None
+    trust: ccverify.TrustStore = field(default_factory=ccverify.TrustStore.production)
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,24 @@ def whole_node() -> Input:
     )
 
 
+def simulated_node() -> Input:
+    node = SimNode.hopper_ppcie().build()
+    td = SimPlatform().evidence(at=node.at, report_data=node.nonce.ljust(64, b"\0"))
+    (devices,) = parse_foreign_evidence(node.nvattest_json().encode()).nodes
+    roots = map(ccverify.TrustAnchor.load, (td.root_der, node.device_root_der, node.rim_root_der))
+    return Input(
+        "simulated node, ccverify.check with verdict",
+        devices.gpus,
+        devices.switches,
+        node.rims,
+        td.quote_bytes,
+        td.collateral.to_json().encode(),
+        node.at,
+        node,
+        ccverify.TrustStore(ccverify.TrustKind.SIMULATED, *roots),
+    )
+
+
 # --- ccverify -------------------------------------------------------------------------------------
 
 
@@ -159,12 +185,25 @@ def forget() -> None:
 def learn(given: Input) -> Known:
     """Parse collateral and manifests for the first time."""
     pack = ccverify.parse_collateral(given.collateral) if given.collateral else None
-    return Known(NvidiaCollateral.of(given.manifests), pack)
+    answers = map(parse_ocsp_response, given.simulated.ocsp if given.simulated else ())
+    return Known(NvidiaCollateral.of(given.manifests, answers), pack)
 
 
 def judge(given: Input, known: Known) -> None:
-    """Every cryptographic step and every comparison, for each device."""
-    trust = replace(PRODUCTION, memory=known.memory)
+    """Every cryptographic step and every comparison; with a verdict where one is possible."""
+    trust = replace(given.trust, memory=known.memory)
+    if given.simulated is not None:
+        verdict = ccverify.check(
+            Evidence(given.quote, gpus=given.gpus, switches=given.switches),
+            policy=POLICY,
+            now=given.at,
+            nonce=given.simulated.nonce,
+            collateral=known.pack or ccverify.CollateralPack(),
+            trust=trust,
+            nvidia=known.collateral,
+        )
+        assert verdict.trusted, [f for f in verdict.findings if f.state is ccverify.State.FAIL]
+        return
     if given.quote:
         assert known.pack is not None
         verify_quote(ccverify.parse_quote(given.quote), known.pack, trust, given.at)
@@ -176,7 +215,16 @@ def judge(given: Input, known: Known) -> None:
             assert (result.comparison is not None) == bool(given.manifests)
 
 
-PRODUCTION = ccverify.TrustStore.production()
+POLICY = ccverify.load_policy(b"""
+schema: ccverify.policy/v1
+name: benchmark
+tdx:
+  measurements: {mrtd: any, rtmr0: any, rtmr1: any, rtmr2: any, rtmr3: any}
+gpus: {count: 8, architectures: [HOPPER], modes: [PPCIE]}
+nvswitches: {count: 4, architectures: [LS10]}
+topology: {kind: protected-pcie, gpus: 8, switches: 4}
+binding: {profiles: [raw-nonce], relayable: accept}
+""")
 
 
 # --- the floor ------------------------------------------------------------------------------------
@@ -290,7 +338,10 @@ def measure(runs: Contenders, rounds: int) -> dict[str, float]:
 
 
 def results(given: Input, peer: Peer | None, rounds: int) -> dict[str, Any]:
-    problem = introduce(peer, given) if peer else "no interpreter given, see --peer"
+    if given.simulated is not None:
+        problem: str | None = "it knows no roots but NVIDIA's own"
+    else:
+        problem = introduce(peer, given) if peer else "no interpreter given, see --peer"
     runs, floors = contenders(given, None if problem else peer)
     medians = measure(runs, rounds)
     theirs = medians.get("nv-local-gpu-verifier")
@@ -319,7 +370,10 @@ def main() -> None:
     if not VECTORS.is_dir():
         sys.exit(f"{VECTORS} is absent: this benchmark needs real evidence")
     peer = Peer(arguments.peer) if arguments.peer else None
-    found = [results(given, peer, arguments.rounds) for given in (one_gpu(), whole_node())]
+    found = [
+        results(given, peer, arguments.rounds)
+        for given in (one_gpu(), whole_node(), simulated_node())
+    ]
     if arguments.json:
         print(json.dumps(found, indent=2))
         return

@@ -42,7 +42,7 @@ def lines(run: Callable[[], object]) -> int:
         _quietly(run)
     finally:
         sys.settrace(before)
-        threading.settrace(before)  # type: ignore[arg-type]
+        threading.settrace(before)
     return count
 
 

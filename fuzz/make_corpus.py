@@ -27,7 +27,11 @@ __all__ = ["CORPUS", "dictionary_path", "pieces", "write_seeds"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "fuzz" / "corpus"
-FOUND = (ROOT / "fixtures", ROOT.parent / "shared" / "vectors" / "tdx")
+FOUND = (
+    ROOT / "fixtures",
+    ROOT.parent / "shared" / "vectors" / "tdx",
+    ROOT.parent / "shared" / "vectors" / "nvidia",
+)
 _MAX_FILE = 4 * 1024 * 1024
 _MAX_DEPTH = 3
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----([A-Za-z0-9+/=\s]+)-----END [A-Z0-9 ]+-----")
@@ -110,7 +114,7 @@ def main() -> None:
         # Programs of edits are not found in files; everything accepts some program.
         fitting = [] if target.name.startswith("check") else found
         accepted = [d for d in fitting if len(d) <= target.max_len and target.run(d)]
-        print(f"{target.name:14} {write_seeds(arguments.corpus, target, accepted):5} seeds")
+        print(f"{target.name:18} {write_seeds(arguments.corpus, target, accepted):5} seeds")
         dictionary_path(arguments.corpus, target)
     print(f"dictionaries: {', '.join(sorted(DICTIONARIES))}; all in {arguments.corpus}")
 

@@ -18,10 +18,13 @@ import ccverify
 from ccverify.policy.document import policy_problems
 from ccverify.results.render.table import render_verdict
 from ccverify.sim.eventlog import DSTACK_EVENT_TYPE
+from fuzz.devices import devices
+from fuzz.effort import grows_linearly, lines, peak
 from fuzz.evidence import Sign, bases, build, edit_program, signed_originals
 from fuzz.invariants import Violation, declared, holds, printable, strict_json_text
 from fuzz.make_corpus import pieces
 from fuzz.mutate import fix_quote_lengths, sign_again
+from fuzz.mutate_devices import fix_report_lengths
 from fuzz.shrink import shrink
 from fuzz.targets import TARGETS, Target
 from fuzz.tokens import DICTIONARIES, dictionary_text
@@ -218,6 +221,27 @@ def test_a_wrong_verdict_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     assert bases()[0].parts["qe_report"] in signed_originals()
 
 
+@pytest.mark.parametrize(
+    ("target", "originals"),
+    [
+        ("signed_xml", "fuzz.nvidia._signed_contents"),
+        ("rim", "fuzz.nvidia._signed_contents"),
+        ("device_chain", "fuzz.nvidia._signed_chains"),
+        ("ocsp", "fuzz.nvidia._signed_responses"),
+        ("jwt", "fuzz.foreign._signed_tokens"),
+        ("eat", "fuzz.foreign._signed_tokens"),
+    ],
+)
+def test_a_wrong_signature_check_would_be_noticed(
+    target: str, originals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = TARGETS[target].seeds()[0]
+    assert TARGETS[target].run(seed)
+    monkeypatch.setattr(originals, frozenset)
+    with pytest.raises(Violation, match=r"nobody (signed|issued)|is believed"):
+        TARGETS[target].run(seed)
+
+
 def test_undeclared_errors_are_not_swallowed() -> None:
     def wrong_error() -> None:
         raise ccverify.PolicyError("no")
@@ -257,6 +281,34 @@ def test_repaired_quotes_parse() -> None:
     for base in bases():
         whole = base.case.build().quote_bytes
         assert fix_quote_lengths(whole) == whole
+
+
+def test_repaired_reports_parse() -> None:
+    for device in devices():
+        whole = device.report
+        assert fix_report_lengths(whole) == whole
+        longer = whole[:-96] + b"\x2c\x01\0\0" + whole[-96:]
+        assert not TARGETS["spdm_report"].run(longer)
+        assert TARGETS["spdm_report"].run(fix_report_lengths(longer))
+
+
+def test_effort_tells_linear_from_quadratic_work() -> None:
+    def reading(power: int, keep: bool) -> Callable[[int], Callable[[], object]]:
+        def run(size: int) -> Callable[[], object]:
+            texts = range(size**power)
+            one = b"[" + b"1," * 9 + b"1]"
+            parse = ccverify.strict_json.parse_json
+            return lambda: [
+                parse(one, what="text", error=ccverify.EvidenceError) if keep else bool(one)
+                for _ in texts
+            ]
+
+        return run
+
+    assert grows_linearly(reading(1, True), 100)
+    assert not grows_linearly(reading(2, True), 20)
+    assert lines(reading(2, False)(20)) == 0
+    assert peak(lambda: bytes(1 << 20)) >= 1 << 20
 
 
 def test_signing_again_is_what_the_issuer_did() -> None:

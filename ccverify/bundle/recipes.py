@@ -160,7 +160,7 @@ def _callers_choice(
     if report_data is not None:
         parts: tuple[Part, ...] = (Part(0, REPORT_DATA_BYTES, report_data, EXPLICIT),)
     elif nonce is None:
-        reason = "neither a nonce nor report data of the relying party was given"
+        reason = "neither a nonce nor the expected report data was given"
         parts = (Part(0, REPORT_DATA_BYTES, None, "nonce", reason),)
     elif len(nonce) == REPORT_DATA_BYTES:
         parts = (Part(0, REPORT_DATA_BYTES, nonce, "nonce"),)

@@ -230,8 +230,11 @@ def _show(verdict: Verdict | VerdictSet, options: dict[str, Any]) -> None:
         from ccverify.results.render.table import render_verdict, render_verdict_set
 
         width, color = screen(no_color=options["no_color"], to_file=output is not None)
-        render = render_verdict if isinstance(verdict, Verdict) else render_verdict_set
-        text = render(verdict, width=width, color=color, verbose=options["verbose"])
+        look: dict[str, Any] = {"width": width, "color": color, "verbose": options["verbose"]}
+        if isinstance(verdict, Verdict):
+            text = render_verdict(verdict, **look)
+        else:
+            text = render_verdict_set(verdict, **look)
     if output is None:
         write_stdout(text, as_json=as_json)
     else:

@@ -29,6 +29,7 @@ MAX_DOCUMENT_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 32
 """Deepest nesting of objects and lists.  Real documents stay under 10."""
 
+_SPACES: Final = re.compile(r"[ \t\r\n]*")
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _SHOWN: Final = 40
 
@@ -86,9 +87,9 @@ def member_texts(text: str) -> dict[str, str]:
 
 
 def _next(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\t", "\r", "\n"):
-        at += 1
-    return at
+    """The first place from `at` on that is not white space."""
+    spaces = _SPACES.match(text, at)
+    return spaces.end() if spaces else at
 
 
 def _shown(value: Any) -> str:

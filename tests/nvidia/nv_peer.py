@@ -7,6 +7,7 @@ runs the tests is asked, should they be installed there.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -36,23 +37,27 @@ class Peer:
 
     def __init__(self, python: str) -> None:
         self._folder = tempfile.TemporaryDirectory()  # they write logs where they are started
-        self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name("nv_peer_process.py"))],
-            cwd=self._folder.name,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self._complaints = Path(self._folder.name, "stderr")
+        with self._complaints.open("w") as complaints:
+            self._process = subprocess.Popen(
+                [python, str(Path(__file__).with_name("nv_peer_process.py"))],
+                cwd=self._folder.name,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+            )
 
     def ask(self, question: str, **details: Any) -> dict[str, Any]:
         """Put one question; an exception of theirs comes back as ``{"error": ...}``."""
         assert self._process.stdin
         assert self._process.stdout
-        print(json.dumps({"ask": question, **details}), file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # then the answer is missing, as below
+            print(json.dumps({"ask": question, **details}), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the peer ended with status {self._process.wait()}")
+            status, said = self._process.wait(), self._complaints.read_text().splitlines()
+            raise RuntimeError(f"the peer ended with status {status}: {' '.join(said[-1:])}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -60,7 +65,9 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.stdout.close()  # type: ignore[union-attr]
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
         self._process.wait()
         self._folder.cleanup()

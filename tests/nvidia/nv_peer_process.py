@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any
 
 ANSWERS = os.fdopen(os.dup(1), "w")
-sys.stdout = open(os.devnull, "w")
+sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 logging.disable(logging.CRITICAL)  # they log every step to a file, which is not their work
 
 from OpenSSL import SSL, crypto  # noqa: E402
@@ -108,7 +108,9 @@ class Switches(Gpus):
         self.base = self.config.BaseSettings
         self.device_mode = self.base.Certificate_Chain_Verification_Mode.SWITCH_ATTESTATION
         self.rim_mode = self.base.Certificate_Chain_Verification_Mode.VBIOS_RIM_CERT
-        self.schema_path = os.path.join(os.path.dirname(load(".rim").__file__), "swidSchema2015.xsd")
+        self.schema_path = os.path.join(
+            os.path.dirname(load(".rim").__file__), "swidSchema2015.xsd"
+        )
 
     def settings(self, arch: str) -> Any:
         return self.config.LS10Settings()
@@ -303,9 +305,7 @@ def timed(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    questions = {
-        one.__name__: one for one in (parse, device, rim, compare, keep, timed)
-    }
+    questions = {one.__name__: one for one in (parse, device, rim, compare, keep, timed)}
     for line in sys.stdin:
         question = json.loads(line)
         if "at" in question:

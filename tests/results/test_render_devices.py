@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,8 +119,10 @@ def test_a_gpu_report_is_shown_field_by_field() -> None:
     assert (device["kind"], device["chip"], device["mode"]) == ("gpu", "GH100", "PPCIE")
     assert (device["driver"], device["vbios"]) == ("570.124.03", "96.00.9F.00.01")
     assert document["opaque"]["TYPE_77"] == "cafe"
+    assert document["opaque"]["FEATURE_FLAG"] == "PROTECTED_PCIE"
+    assert re.search(r"FEATURE_FLAG +PROTECTED_PCIE ", text)
     assert "this version cannot decode it; type 77" in text
-    assert set(document["not_said"]) == {each.topic for each in UNSAID}
+    assert document["not_said"] == {each.topic: each.text for each in UNSAID}
     assert "0x11" in text
 
 

@@ -21,6 +21,7 @@ from ccverify.results.render.describe import (
 from ccverify.results.render.explain import nearest_code, render_check, render_checks
 from ccverify.results.render.inspection import (
     INSPECTION_SCHEMA,
+    Group,
     Inspection,
     Item,
     Listing,
@@ -150,8 +151,10 @@ def test_both_forms_say_unverified_first() -> None:
 def test_no_inspected_text_reaches_the_terminal_as_it_is(a: str, b: str, c: str) -> None:
     parts: list[Part] = [
         Section("s", a, (Item(c, b, a, b), Item(b, [a, {b: c}]))),
-        Listing("l", b, ("x", "y"), ({"x": c, "y": a}, {"x": None, "y": ""})),
+        Listing("l", b, ("x", "y"), ({"x": c, "y": a}, {"x": None, "y": ""}), limit=1, notice=b),
+        Listing("m", b, (c,), ({},), shown=((a,),)),
     ]
+    parts.append(Group("g", ((a, tuple(parts)), (b, (Group("h", ((c, tuple(parts)),)),)))))
     text = render_inspection(Inspection("k", a, parts), width=80)
     assert text.replace("\n", "").isprintable()
 

@@ -276,6 +276,18 @@ def test_a_node_that_fails_is_named_first_and_told_in_full(node: Evidence) -> No
     assert "✗ GPU-NONCE" in text.split("Node 2 of 2")[1]
 
 
+def test_what_bindings_leave_open_is_told_of_trusted_nodes_too(node: Evidence) -> None:
+    verdict = judge(node)
+    assert verdict.binding is not None
+    text = render_verdict_set(together(verdict, verdict), width=100)
+    assert "Freshness is not proven" not in text
+    for leaf in verdict.binding["leaves"]:
+        assert text.count(leaf[:40]) == 1
+    stated = replace(verdict, binding={**verdict.binding, "fresh": False})
+    text = render_verdict_set(together(verdict, stated), width=120)
+    assert "Freshness is not proven of 1 of 2 nodes" in text
+
+
 def test_what_concerns_several_nodes_is_told(node: Evidence) -> None:
     twice = Finding("SET-DISTINCT", State.FAIL, "one each", "a and b have one quote")
     verdict = judge(node)

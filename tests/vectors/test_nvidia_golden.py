@@ -226,9 +226,7 @@ TRIPLES = (
 
 
 def verified_rim(path: Path, now: datetime) -> RimVerification:
-    return verify_rim(
-        parse_rim(path.read_bytes()), NVIDIA_CORIM_SIGNING_ROOT_CA, TRUST.memory, now
-    )
+    return verify_rim(parse_rim(path.read_bytes()), NVIDIA_CORIM_SIGNING_ROOT_CA, TRUST.memory, now)
 
 
 @pytest.mark.parametrize(
@@ -247,8 +245,7 @@ def test_measurement_by_measurement(vectors: Path, triple: Triple) -> None:
     assert firmware is not None
     runtime = {each.index: each.value for each in report.measurements}
     disabled = (
-        row.claimed != "LS10"
-        and parse_gpu_opaque_data(report.opaque_data).nvdec0_enabled is False
+        row.claimed != "LS10" and parse_gpu_opaque_data(report.opaque_data).nvdec0_enabled is False
     )
     result = compare_measurements(runtime, driver, firmware, nvdec0_disabled=disabled)
     assert (result.matched, result.total) == (triple.matched, triple.total)

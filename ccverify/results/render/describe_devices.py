@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from itertools import groupby
 from typing import Any
 
@@ -29,7 +30,7 @@ from ccverify.nvidia.spdm import (
 from ccverify.results.render.describe_certificates import unreadable
 from ccverify.results.render.inspection import Inspection, Item, Listing, Part, Section
 
-__all__ = ["OpaqueData", "describe_report", "parse_opaque_data", "plain_value"]
+__all__ = ["OpaqueData", "describe_report", "parse_opaque_data"]
 
 OpaqueData = GpuOpaqueData | SwitchOpaqueData
 
@@ -134,7 +135,7 @@ def _opaque_parts(report: AttestationReport) -> tuple[Part, ...]:
         raw = Item("opaque_data", report.opaque_data.hex(), "", f"report[{start}:]")
         return (Section("opaque", "Opaque data", (unreadable(problem), raw)),)
     if isinstance(opaque, GpuOpaqueData):
-        said = tuple(Item(each.topic, None, each.text) for each in UNSAID)
+        said = tuple(Item(each.topic, each.text) for each in UNSAID)
         return (
             _device(_gpu_items(opaque)),
             _opaque_fields(opaque, GPU_FIELDS, start),
@@ -193,18 +194,20 @@ def _opaque_fields(opaque: OpaqueData, rules: Sequence[FieldRule], start: int) -
             items.append(Item(name, field.data.hex(), "this version cannot decode it", where))
             continue
         value = getattr(opaque, rule.attribute)
-        items.append(Item(name, plain_value(value), rule.meaning, where, _shown(value)))
+        items.append(Item(name, _plain(value), rule.meaning, where, _shown(value)))
     return Section("opaque", "Opaque data", tuple(items))
 
 
-def plain_value(value: object) -> Any:
+def _plain(value: object) -> Any:
     """Return a decoded field as JSON has it: bytes in hex, PDIs as a list of hex."""
     if isinstance(value, SwitchGpuPdis):
         return {"pdis": [pdi.hex() for pdi in value.pdis], "ports": value.ports.hex()}
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, tuple):
-        return [plain_value(inner) for inner in value]
+        return [_plain(inner) for inner in value]
     return value
 
 

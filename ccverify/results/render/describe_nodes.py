@@ -95,8 +95,8 @@ def device_listings(
     """Return one row for each device, then the nonces and what could not be read."""
     if not devices:
         return []
-    records = tuple(_record(device, f"{prefix}-{at}") for at, device in enumerate(devices))
     columns = _GPU_COLUMNS if prefix == "gpu" else _SWITCH_COLUMNS
+    records = tuple(_record(device, f"{prefix}-{at}", columns) for at, device in enumerate(devices))
     heading = f"{title} ({len(devices)}; chip and device id by the chain, the rest by the report)"
     parts: list[Part] = [Listing(key, heading, columns, records)]
     nonces = _by_value(records, "nonce")
@@ -126,10 +126,10 @@ def _by_value(records: Sequence[dict[str, Any]], member: str) -> list[tuple[str,
     return [(value, name_runs(names)) for value, names in groups.items()]
 
 
-def _record(device: DeviceEvidence, name: str) -> dict[str, Any]:
+def _record(device: DeviceEvidence, name: str, columns: Sequence[str]) -> dict[str, Any]:
     """Return what one device's chain and report say; problems are members too."""
     claimed = device.claimed_nonce
-    record: dict[str, Any] = dict.fromkeys((*_GPU_COLUMNS, *_SWITCH_COLUMNS))
+    record: dict[str, Any] = dict.fromkeys(columns)
     record |= {
         "id": name,
         "path": device.source,
@@ -148,6 +148,9 @@ def _record(device: DeviceEvidence, name: str) -> dict[str, Any]:
     nonce = record.get("nonce")
     if claimed and nonce and nonce != claimed.hex():
         record["claimed_nonce_problem"] = "the nonce the sender states is not that of the report"
+    certified, reported = record.get("fwid"), record.get("report_fwid")
+    if certified and reported and certified != reported:
+        record["firmware_problem"] = "chain and report name different firmware (FWID)"
     return record
 
 

@@ -53,6 +53,7 @@ def render_verdict_set(
         styles=(None, Style.STRONG),
         header=("", "node", "exit", "holds", "why"),
     )
+    _add_unproven(page, verdicts.verdicts)
     against = [finding for finding in verdicts.findings if counts_against(finding)]
     if against:
         page.heading("The nodes together", Style.STRONG)
@@ -72,6 +73,25 @@ def render_verdict_set(
         f"exit code {verdicts.exit_code}: {EXIT_MEANINGS[verdicts.exit_code]} ({_tally(verdicts)})"
     )
     return page.text()
+
+
+def _add_unproven(page: Page, verdicts: Sequence[Verdict]) -> None:
+    """Add what the bindings leave open, each point once: of trusted nodes, too."""
+    bound = [(verdict, verdict.binding) for verdict in verdicts if verdict.binding is not None]
+    stale = [verdict.label for verdict, binding in bound if not binding["fresh"]]
+    if stale:
+        page.heading(
+            f"Freshness is not proven of {len(stale)} of {len(verdicts)} nodes: the nonce is the "
+            "one that the response states",
+            Style.WARN,
+        )
+    leaves = Counter(text for _, binding in bound for text in binding["leaves"])
+    if leaves:
+        page.heading("Unproven, whatever passed")
+        rows = [
+            (f"{count} node{'' if count == 1 else 's'}", text) for text, count in leaves.items()
+        ]
+        page.rows(rows, indent=2, styles=(Style.DIM,))
 
 
 def _tally(verdicts: VerdictSet) -> str:
