@@ -13,6 +13,8 @@ from ccverify.errors import EvidenceError
 from ccverify.evidence import Evidence, NodeRole
 from ccverify.findings import FindingList
 from ccverify.nvidia.collateral import NvidiaCollateral
+from ccverify.nvidia.device import DeviceVerification
+from ccverify.nvidia.opaque import GpuMode, GpuOpaqueData
 from ccverify.policy.model import Policy
 from ccverify.results.verdict import Verdict
 from ccverify.results.verdict_set import VerdictSet
@@ -23,7 +25,11 @@ from ccverify.verifier import check
 
 __all__ = ["check_nodes"]
 
+PDI_BYTES = 8
+
 _NO_DEVICE_COLLATERAL = NvidiaCollateral()
+_PROBLEMS_NAMED = 8
+"""Of what is shared: the rest is counted, so that no finding outgrows the evidence."""
 
 
 def check_nodes(
@@ -85,7 +91,7 @@ def check_nodes(
     )
     findings.ended(
         "SET-DISTINCT",
-        "; ".join(_shared(nodes, verdicts)) or None,
+        _listed(_shared(nodes, verdicts)) or None,
         expected="quote, GPUs and NVSwitches of its own for each node",
         found=f"{len(roles)} nodes",
     )
@@ -98,15 +104,22 @@ def _shared(nodes: Sequence[Evidence], verdicts: Sequence[Verdict]) -> list[str]
 
     By content as well as by what was proven: a node that fails hides nothing it shares.
     """
-    first: dict[tuple[str, bytes], str] = {}
+    first: dict[tuple[str, bytes], int] = {}
+    names = [node.label or f"node {number}" for number, node in enumerate(nodes, 1)]
     problems = []
-    for node, verdict in zip(nodes, verdicts, strict=True):
+    for number, (node, verdict) in enumerate(zip(nodes, verdicts, strict=True)):
         for what, mark in dict.fromkeys(_marks(node, verdict)):
-            other = first.setdefault((what, mark), node.label)
-            if other != node.label:
-                shown = mark.hex().upper() if len(mark) == 8 else mark.hex()[:16]
-                problems.append(f"{node.label} and {other} have one {what}: {shown}")
+            other = first.setdefault((what, mark), number)
+            if other != number:
+                shown = mark.hex().upper() if len(mark) == PDI_BYTES else mark.hex()[:16]
+                problems.append(f"{names[number]} and {names[other]} have one {what}: {shown}")
     return problems
+
+
+def _listed(problems: Sequence[str]) -> str:
+    more = len(problems) - _PROBLEMS_NAMED
+    shown = "; ".join(problems[:_PROBLEMS_NAMED])
+    return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def _marks(node: Evidence, verdict: Verdict) -> Iterable[tuple[str, bytes]]:
@@ -118,6 +131,21 @@ def _marks(node: Evidence, verdict: Verdict) -> Iterable[tuple[str, bytes]]:
         chain = claims.verification.chain
         if chain is not None and chain.device_id is not None:
             yield "device", chain.device_id
+    for claims in verdict.gpus:
+        for switch in _fabric(claims.verification):
+            yield "device", switch
+
+
+def _fabric(gpu: DeviceVerification) -> Iterable[bytes]:
+    """The NVSwitches to which a GPU in Protected PCIe mode signed that it is connected.
+
+    In that mode a board belongs to one machine.  The GPUs say so even where the switches
+    themselves send no evidence: a GPU that was moved into another node names the switches of
+    its own.
+    """
+    data = gpu.opaque
+    if gpu.genuine and isinstance(data, GpuOpaqueData) and data.mode is GpuMode.PROTECTED_PCIE:
+        yield from (pdi for pdi in data.switch_pdis or () if pdi.strip(b"\0"))
 
 
 def _quote_mark(data: bytes) -> bytes:

@@ -21,14 +21,17 @@ class _Class(NamedTuple):
 
     prefix: str
     name: str
+    plural: str
     section: str
     scope: Scope
     firmware: str
     manifests: str
 
 
-_GPU = _Class("GPU", "GPU", "gpus", Scope.GPU, "VBIOS", "driver and VBIOS RIM")
-_NVSWITCH = _Class("NVSWITCH", "NVSwitch", "nvswitches", Scope.NVSWITCH, "BIOS", "BIOS RIM")
+_GPU = _Class("GPU", "GPU", "GPUs", "gpus", Scope.GPU, "VBIOS", "driver and VBIOS RIM")
+_NVSWITCH = _Class(
+    "NVSWITCH", "NVSwitch", "NVSwitches", "nvswitches", Scope.NVSWITCH, "BIOS", "BIOS RIM"
+)
 
 
 def _device_checks(of: _Class) -> tuple[Check, ...]:
@@ -264,11 +267,11 @@ def _device_checks(of: _Class) -> tuple[Check, ...]:
 def _count(of: _Class, scope: Scope) -> Check:
     return Check(
         f"{of.prefix}-COUNT",
-        f"The number of {of.name}s is the policy's",
+        f"The number of {of.plural} is the policy's",
         _P,
         _WAIVABLE,
-        f"As many distinct genuine {of.name}s attested as the policy asks for.",
-        f"A machine with fewer {of.name}s than were rented, or with one more that listens.",
+        f"As many distinct genuine {of.plural} attested as the policy asks for.",
+        f"A machine with fewer {of.plural} than were rented, or with one more that listens.",
         f"State {of.section}.count, or refuse the machine.",
         "unless the policy says `any`",
         scope,

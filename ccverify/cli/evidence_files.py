@@ -26,6 +26,12 @@ _CHAIN = Source("certificate chain", 128 * 1024, EvidenceError, "a PEM certifica
 _REPORT = Source("device report", 64 * 1024, EvidenceError, "a report: raw, hex or base64")
 _INSTANCES = Source("list of instances", MAX_DOCUMENT_BYTES, EvidenceError, "Chutes' list, JSON")
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SPACE_BEFORE = 4096
+"""Bytes within which a JSON document must begin."""
+_NO_QUOTE = (b"\0", b"\xff\xfe", b"\xfe\xff")
+"""How a dstack attestation begins, and JSON that a shell wrote as UTF-16; no quote does."""
+
 QUOTE_FORMAT = "tdx-quote"
 """What a bare quote is called where formats have names."""
 
@@ -81,10 +87,7 @@ def read_evidence(inputs: Inputs, named: EvidenceFiles) -> Loaded:
     """
     documents = [_read(inputs, path) for path in named.files]
     if named.instances is not None:
-        data = inputs.read(named.instances, _INSTANCES)
-        with in_file(named.instances):
-            keys = parse_instance_keys(data)
-            documents = [with_instance_keys(document, keys) for document in documents]
+        documents = _with_keys(inputs, named.instances, documents)
     devices = Evidence(
         event_log=inputs.read(named.event_log, EVENT_LOG) if named.event_log else None,
         gpus=_devices(inputs, named.gpus),
@@ -106,11 +109,36 @@ def read_evidence(inputs: Inputs, named: EvidenceFiles) -> Loaded:
 
 
 def _read(inputs: Inputs, path: str) -> ForeignEvidence:
-    data = inputs.read(path, EVIDENCE)
-    if data[:64].lstrip()[:1] in (b"{", b"[") or data[:1] == b"\0":
+    data = inputs.read(path, EVIDENCE).removeprefix(_BYTE_ORDER_MARK)
+    if data[:_SPACE_BEFORE].lstrip().startswith((b"{", b"[")) or data.startswith(_NO_QUOTE):
         with in_file(path):
             return parse_foreign_evidence(data)
     return ForeignEvidence(QUOTE_FORMAT, (Evidence(data),))
+
+
+def _with_keys(
+    inputs: Inputs, path: str, documents: Sequence[ForeignEvidence]
+) -> list[ForeignEvidence]:
+    """Add the keys of a list of instances.
+
+    Raises:
+        UsageError: the list and the responses have no instance in common.  The service lists
+            some instances and not others, but a list without any is that of another model.
+    """
+    data = inputs.read(path, _INSTANCES)
+    with in_file(path):
+        keys = parse_instance_keys(data)
+        completed = [with_instance_keys(document, keys) for document in documents]
+    labels = [node.label for document in documents for node in document.nodes]
+    if keys.keys().isdisjoint(labels):
+        raise UsageError(
+            "the list of instances is not of this response",
+            expected="an instance that is in both",
+            found=f"{len(keys)} in the list, {len(labels)} nodes in the response, none in both",
+            where=path,
+            hint="take the list of the same model, fetched together with its evidence",
+        )
+    return completed
 
 
 def _devices(inputs: Inputs, pairs: Sequence[tuple[str, str]]) -> tuple[DeviceEvidence, ...]:
@@ -147,7 +175,7 @@ def _joined(parts: Sequence[Evidence]) -> Evidence:
 
 
 def _binding(parts: Sequence[BindingInputs]) -> BindingInputs:
-    """The one part that says more than a nonce; or the nonce on which all that state one agree."""
+    """The one part that says more than a nonce; or the nonce that the parts state."""
     own = [part for part in parts if part.profile is not BindingProfile.RAW_NONCE]
     if len(own) > 1:
         raise UsageError(
@@ -157,6 +185,11 @@ def _binding(parts: Sequence[BindingInputs]) -> BindingInputs:
         )
     if own:
         return own[0]
-    nonces = {part.request_nonce for part in parts} - {None}
-    nonce = nonces.pop() if len(nonces) == 1 else None
-    return BindingInputs(BindingProfile.RAW_NONCE, request_nonce=nonce)
+    nonces = {part.request_nonce for part in parts if part.request_nonce is not None}
+    if len(nonces) > 1:
+        raise UsageError(
+            "the files of one node answer more than one nonce",
+            expected="evidence that was asked for together",
+            found=", ".join(sorted(nonce.hex() for nonce in nonces)),
+        )
+    return BindingInputs(BindingProfile.RAW_NONCE, request_nonce=next(iter(nonces), None))

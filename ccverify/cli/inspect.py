@@ -14,7 +14,7 @@ from ccverify.collateral import parse_collateral_file
 from ccverify.errors import CollateralError, EvidenceError
 from ccverify.evidence_text import decode_evidence_text
 from ccverify.interop.chutes import parse_instance_keys
-from ccverify.interop.detect import KNOWN_FORMATS, parse_foreign_evidence
+from ccverify.interop.detect import KNOWN_FORMATS, formats_of, parse_foreign_evidence
 from ccverify.nvidia.certs import parse_device_chain
 from ccverify.nvidia.ocsp import parse_ocsp_response
 from ccverify.nvidia.rim import parse_rim
@@ -188,8 +188,6 @@ _EXPLICIT_VERSION = b"\xa0"  # of a certificate; a CRL's version is a bare INTEG
 
 # --- JSON ----------------------------------------------------------------------------------------
 
-_NO_FORMAT = "evidence of no known format"
-
 
 def _json(data: bytes) -> Inspection:
     document = parse_json(data, what="input", error=EvidenceError, limit=_ANY_FILE.limit)
@@ -202,13 +200,10 @@ def _json(data: bytes) -> Inspection:
         return describe_instance_keys(parse_instance_keys(data))
     if _is_log(document):
         return _log(data)
-    try:
-        return _foreign(data)
-    except EvidenceError as problem:
-        if problem.message == _NO_FORMAT:
-            names = ", ".join(list(document)[:8]) if isinstance(document, dict) else "a list"
-            raise _unknown(f"JSON: {names or 'an empty object'}") from None
-        raise
+    if not formats_of(document):
+        names = ", ".join(list(document)[:8]) if isinstance(document, dict) else "a list"
+        raise _unknown(f"JSON: {names or 'an empty object'}")
+    return _foreign(data)
 
 
 def _is_log(document: Any) -> bool:

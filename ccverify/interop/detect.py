@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from ccverify.errors import EvidenceError
 from ccverify.interop import chutes, dstack, eat, near, nras, nvattest, redpill, tinfoil, trustee
 from ccverify.interop.elements import MAX_DOCUMENT_BYTES, parse_foreign_json, refused
 from ccverify.interop.model import ForeignEvidence
 
-__all__ = ["KNOWN_FORMATS", "parse_foreign_evidence"]
+__all__ = ["KNOWN_FORMATS", "formats_of", "parse_foreign_evidence"]
 
 _MODULES: Final[tuple[ModuleType, ...]] = (
     chutes, dstack, eat, near, nras, nvattest, redpill, tinfoil, trustee,
 )  # fmt: skip
 KNOWN_FORMATS: Final[tuple[str, ...]] = tuple(module.FORMAT for module in _MODULES)
 """Names of the formats that are read."""
+
+
+def formats_of(document: Any) -> tuple[str, ...]:
+    """Return the names of the formats a parsed JSON document could be of; usually one or none."""
+    return tuple(module.FORMAT for module in _MODULES if module.matches(document))
 
 
 def parse_foreign_evidence(data: bytes) -> ForeignEvidence:

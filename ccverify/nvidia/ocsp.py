@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -27,8 +28,8 @@ from ccverify.trust.der import (
     decode_integer,
     read_tlv,
 )
-from ccverify.trust.signatures import EcPublicKey, SignatureMemory
-from ccverify.trust.x509 import Certificate, issue_problem, parse_certificate, validity_problem
+from ccverify.trust.signatures import EcPublicKey
+from ccverify.trust.x509 import Certificate, parse_certificate
 
 __all__ = [
     "MAX_OCSP_BYTES",
@@ -38,11 +39,9 @@ __all__ = [
     "CertStatus",
     "OcspResponse",
     "OcspSingle",
-    "Responder",
     "cert_ids",
-    "issuer_key_id",
+    "key_bits",
     "parse_ocsp_response",
-    "verify_responder",
 ]
 
 MAX_OCSP_BYTES = 64 * 1024
@@ -60,13 +59,6 @@ _NONCE = bytes.fromhex("2b0601050507300102")  # id-pkix-ocsp-nonce
 _HASHES = {"2b0e03021a": "sha1", "608648016503040201": "sha256", "608648016503040202": "sha384"}
 """Hash OIDs of a CertID (content octets) → name in hashlib."""
 _SIZES = {"sha1": 20, "sha256": 32, "sha384": 48}
-
-_EXTENDED_KEY_USAGE = "2.5.29.37"
-_ALGORITHMS = {
-    "P-256": bytes.fromhex("300a06082a8648ce3d040302"),
-    "P-384": bytes.fromhex("300a06082a8648ce3d040303"),
-}
-"""Curve of the signer's key → DER of the AlgorithmIdentifier that goes with it (RFC 5758 §3.2)."""
 
 _FAILURES = {1: "malformedRequest", 2: "internalError", 3: "tryLater", 5: "sigRequired",
              6: "unauthorized"}  # fmt: skip
@@ -335,115 +327,28 @@ def _time(text: bytes) -> datetime:
         ) from None
 
 
-# --- who signed ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Responder:
-    """Who signed an OCSP response.
-
-    Attributes:
-        delegate: the certificate of a delegated responder; None if the issuer itself signed.
-        exempt: the delegate's issuer asks nobody to look up its revocation
-            (id-pkix-ocsp-nocheck, RFC 6960 §4.2.2.2.1).
-        problem: why it is signed by nobody who may; None if it is.
-    """
-
-    delegate: Certificate | None
-    exempt: bool
-    problem: str | None
+# --- how a certificate is named ------------------------------------------------------------------
 
 
 def cert_ids(serial: int, issuer: Certificate | TrustAnchor) -> frozenset[CertId]:
     """Return every CertID by which a response may name the issuer's certificate."""
+    return _cert_ids(serial, issuer.subject, key_bits(issuer.public_key))
+
+
+# A pure function, and the digests of one issuer are needed for each of its devices, twice.
+@lru_cache(maxsize=512)
+def _cert_ids(serial: int, name: bytes, key: bytes) -> frozenset[CertId]:
     return frozenset(
         CertId(
-            name,
-            hashlib.new(name, issuer.subject, usedforsecurity=False).digest(),
-            hashlib.new(name, _key_bits(issuer.public_key), usedforsecurity=False).digest(),
+            algorithm,
+            hashlib.new(algorithm, name, usedforsecurity=False).digest(),
+            hashlib.new(algorithm, key, usedforsecurity=False).digest(),
             serial,
         )
-        for name in _HASHES.values()
+        for algorithm in _HASHES.values()
     )
 
 
-def issuer_key_id(issuer: Certificate | TrustAnchor) -> bytes | None:
-    """Return the subject key identifier of a CA or an anchor."""
-    return issuer.key_id if isinstance(issuer, TrustAnchor) else issuer.subject_key_id
-
-
-def _key_bits(key: EcPublicKey) -> bytes:
+def key_bits(key: EcPublicKey) -> bytes:
     """The content of the subjectPublicKey BIT STRING: the uncompressed point (RFC 5480 §2.2)."""
     return b"\x04" + key.point
-
-
-def verify_responder(
-    response: OcspResponse,
-    issuer: Certificate | TrustAnchor,
-    now: datetime,
-    memory: SignatureMemory,
-) -> Responder:
-    """Check that the issuer, or a responder it certified, signed (RFC 6960 §4.2.2.2).
-
-    The revocation of a delegated responder is left to the caller, as are the validity period
-    and revocation of the issuer.
-    """
-    problem = "it is not signed by the issuer, and brings no certificate of its responder"
-    if _names(response, issuer):
-        fault = _signature_problem(response, issuer.public_key, memory)
-        if fault is None:
-            return Responder(None, False, None)
-        problem = f"the issuer: {fault}"
-    for delegate in response.certificates:
-        if not _names(response, delegate) or delegate.public_key == issuer.public_key:
-            continue
-        fault, exempt = _delegate_problem(delegate, issuer, now, memory)
-        fault = fault or _signature_problem(response, delegate.public_key, memory)
-        if fault is None:
-            return Responder(delegate, exempt, None)
-        problem = f"{delegate.subject_text}: {fault}"
-    return Responder(None, False, problem)
-
-
-def _names(response: OcspResponse, who: Certificate | TrustAnchor) -> bool:
-    """Whether the responder id is that of `who`."""
-    if response.responder_name is not None:
-        return response.responder_name == who.subject
-    digest = hashlib.sha1(_key_bits(who.public_key), usedforsecurity=False).digest()
-    return response.responder_key_hash == digest
-
-
-def _signature_problem(
-    response: OcspResponse, key: EcPublicKey, memory: SignatureMemory
-) -> str | None:
-    if response.signature_algorithm != _ALGORITHMS[key.curve]:
-        return f"the signature algorithm of the response does not fit its key on {key.curve}"
-    if not memory.verify_der(key, response.signature, response.tbs):
-        return "the signature of the response does not verify under its key"
-    return None
-
-
-def _delegate_problem(
-    delegate: Certificate,
-    issuer: Certificate | TrustAnchor,
-    now: datetime,
-    memory: SignatureMemory,
-) -> tuple[str | None, bool]:
-    """Say why a certificate may not answer for the issuer, and whether it has ocsp-nocheck."""
-    extensions = x509.load_der_x509_certificate(delegate.der).extensions
-    values = [extension.value for extension in extensions]
-    purposes = [purpose for v in values if isinstance(v, x509.ExtendedKeyUsage) for purpose in v]
-    exempt = any(isinstance(v, x509.OCSPNoCheck) for v in values)
-    if ExtendedKeyUsageOID.OCSP_SIGNING not in purposes:
-        return "its extended key usage lacks id-kp-OCSPSigning", exempt
-    if delegate.is_ca:
-        return "it is a CA, not an OCSP responder", exempt
-    if not delegate.signs_data and any(isinstance(v, x509.KeyUsage) for v in values):
-        return "its key usage lacks digitalSignature", exempt
-    # Extended key usage is understood here, as it is not in a chain of devices.
-    unknown = tuple(oid for oid in delegate.unknown_critical if oid != _EXTENDED_KEY_USAGE)
-    understood = replace(delegate, unknown_critical=unknown)
-    problem = validity_problem(delegate, now) or issue_problem(
-        understood, issuer.subject, issuer.public_key, issuer_key_id(issuer), memory
-    )
-    return problem, exempt

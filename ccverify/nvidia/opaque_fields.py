@@ -218,7 +218,7 @@ GPU_FIELDS = (
     FieldRule(3, "DRIVER_VERSION", "driver_version", _TEXT, _name,
               "version of the driver, names the driver manifest", _GPUS),
     FieldRule(4, "GPU_INFO", "gpu_info", _exactly(8), _bytes,
-              "chip: architecture and implementation, see GpuOpaqueData.architecture", _GPUS),
+              "chip: architecture and implementation, in NVIDIA's numbers", _GPUS),
     FieldRule(6, "VBIOS_VERSION", "vbios_version", _exactly(8), _gpu_vbios_version,
               "version of the VBIOS, packed; names the VBIOS manifest", _GPUS),
     FieldRule(11, "NVDEC0_STATUS", "nvdec0_enabled", _exactly(1), _status,

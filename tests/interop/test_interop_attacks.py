@@ -371,7 +371,7 @@ def test_member_texts_take_linear_work() -> None:
 
     assert grows_linearly(run, 500)
     spaces = '{"a":' + " " * 300_000 + "1}"
-    assert lines(lambda: member_texts(spaces)) < 4 * len(spaces)
+    assert lines(lambda: member_texts(spaces)) < 1_000
 
 
 # --- dstack's binary attestation -----------------------------------------------------------------
