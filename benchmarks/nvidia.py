@@ -41,7 +41,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 import ccverify
 from ccverify.evidence import DeviceEvidence, Evidence
 from ccverify.interop.detect import parse_foreign_evidence
-from ccverify.nvidia import certs, ocsp, rim
+from ccverify.nvidia import certs, ocsp, ocsp_responder, rim
 from ccverify.nvidia.collateral import NvidiaCollateral
 from ccverify.nvidia.device import DeviceVerifier
 from ccverify.nvidia.gpu import GPU
@@ -178,7 +178,7 @@ def forget() -> None:
         rim._read_content,
         certs._read_statements,
         ocsp._cert_ids,
-        ocsp._read_delegate,
+        ocsp_responder._read_delegate,
         pck._parse_extension,
     ):
         memory.cache_clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 from ccverify.errors import CcverifyError
@@ -47,6 +48,7 @@ def _finite(digits: str) -> float:
     return number
 
 
+_SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
 )
@@ -91,8 +93,8 @@ def parse_json_prefix(
 
     White space before the value is skipped.  Raises `error` as `parse_json` does.
     """
-    while start < len(text) and text[start] in " \t\r\n":
-        start += 1
+    space = _SPACE.match(text, start)
+    start = space.end() if space else start
     try:
         value, end = _DECODER.raw_decode(text, start)
     except RecursionError:

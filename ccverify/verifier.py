@@ -98,7 +98,7 @@ def check(
     inputs = Inputs(collateral, nvidia, trust, now, what_if)
     record = _record(evidence, request, inputs)
     findings = FindingList()
-    _report_trust(findings, trust)
+    _report_trust(findings, trust, with_devices=bool(devices))
     outline: dict[str, Any] = {
         "evaluated_at": now,
         "simulated": trust.kind is TrustKind.SIMULATED,
@@ -116,7 +116,8 @@ def check(
     findings.extend(td.findings)
     findings.extend(parts.findings)
     subjects = {Scope.NODE: (None,), **td.subjects, **parts.subjects}
-    composite = bool(devices) or tied.derivation.profile not in _PLAIN
+    # What the relying party says it sees is compared, whatever the shape of the evidence.
+    composite = bool(devices or request.channel) or tied.derivation.profile not in _PLAIN
     claims = None
     if composite:
         subjects[Scope.BINDING] = (None,)
@@ -186,14 +187,16 @@ def _for_role(policy: Policy, role: NodeRole) -> Policy:
 # --- findings about the node ---
 
 
-def _report_trust(findings: FindingList, trust: TrustStore) -> None:
+def _report_trust(findings: FindingList, trust: TrustStore, *, with_devices: bool) -> None:
+    roots = [trust.intel_root]
+    if with_devices:
+        roots += [trust.nvidia_device_root, trust.nvidia_rim_root]
+    labels = ", ".join(root.label for root in roots)
     if trust.kind is TrustKind.INSECURE:
-        findings.failed("TRUST-ROOTS", "the pinned roots of the vendors", trust.intel_root.label)
+        findings.failed("TRUST-ROOTS", "the pinned roots of the vendors", labels)
     else:
         assurance = Assurance.HARDWARE if trust.kind is TrustKind.PRODUCTION else Assurance.ASSERTED
-        findings.passed(
-            "TRUST-ROOTS", f"{trust.kind.value}: {trust.intel_root.label}", assurance=assurance
-        )
+        findings.passed("TRUST-ROOTS", f"{trust.kind.value}: {labels}", assurance=assurance)
 
 
 def _judge_binding(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ccverify.appraisal.devices import DevicesPart
 from ccverify.evidence import Evidence
-from ccverify.findings import Assurance, Finding, FindingList
-from ccverify.policy.model import Any, Policy
+from ccverify.findings import Assurance, Finding, FindingList, State
+from ccverify.policy.model import Any, Policy, TopologyPolicy
 
 __all__ = ["judge_classes"]
 
@@ -41,10 +41,16 @@ def judge_classes(policy: Policy, evidence: Evidence, devices: DevicesPart) -> t
         made = FindingList("other-cpu")
         made.skipped(code, f"evidence of {other.technology} is not verified by this version")
         findings += made
+    made = FindingList("topology")
     if policy.topology is None and (switches or devices.protected_pcie):
-        made = FindingList("topology")
         reason = "NVSwitches attested" if switches else "GPUs are in Protected PCIe mode"
         made.skipped(code, f"{reason}, and the policy says nothing of topology")
+    elif isinstance(policy.topology, TopologyPolicy) and devices.topology is None:
+        made.failed(code, "GPUs and NVSwitches that are judged", "none")
+    findings += made
+    if all(each.state is State.NOT_APPLICABLE for each in findings):
+        made = FindingList("node")
+        made.skipped(code, "the policy leaves aside all that there is: nothing is judged")
         findings += made
     return tuple(findings)
 

@@ -52,10 +52,10 @@ class DevicesPart:
 
     @property
     def protected_pcie(self) -> bool:
-        """Whether any GPU says that it is in Protected PCIe mode."""
+        """Whether any GPU says, in either of two fields, that it is in Protected PCIe mode."""
         return any(
             isinstance(opaque, GpuOpaqueData)
-            and GpuMode.PROTECTED_PCIE in (opaque.mode, opaque.feature_flag)
+            and (opaque.protected_pcie or opaque.feature_flag is GpuMode.PROTECTED_PCIE)
             for opaque in (claims.verification.opaque for claims in self.gpus)
         )
 

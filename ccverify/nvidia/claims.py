@@ -69,15 +69,18 @@ class DeviceClaims:
     @cached_property
     def assurance(self) -> Mapping[str, Assurance]:
         """Claim name → what that claim rests on."""
-        return dict.fromkeys(self.values, self.level)
+        levels = dict.fromkeys(self.values, self.level)
+        if self.verification.comparison is None:
+            levels["measurements"] = Assurance.NONE  # nothing was compared with anything
+        return levels
 
     def _measurements(self) -> dict[str, Any]:
         device, comparison = self.verification, self.verification.comparison
         reported = len(device.report.measurements) if device.report else 0
-        names = [each.choice.name or each.wanted.text for each in device.manifests]
+        needed = [each.wanted.text for each in device.manifests]
         if comparison is None:
             return {"reported": reported, "matched": None, "total": None, "mismatched": None,
-                    "rims": names}  # fmt: skip
+                    "rims": [], "rims_needed": needed}  # fmt: skip
         return {
             "reported": reported,
             "matched": comparison.matched,
@@ -85,7 +88,8 @@ class DeviceClaims:
             "mismatched": [each.index for each in comparison.mismatched],
             "skipped": list(comparison.skipped),
             "without_golden": list(comparison.without_golden),
-            "rims": names,
+            "rims": [each.choice.name or each.wanted.text for each in device.manifests],
+            "rims_needed": needed,
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""OCSP responses (RFC 6960): bytes to fields, and who signed them.
+"""OCSP responses (RFC 6960): bytes to fields.  Who signed them: `ccverify.nvidia.ocsp_responder`.
 
 Read with our own DER reader because the exact bytes that are signed are needed, and all single
 responses with all their extensions.
@@ -7,13 +7,10 @@ responses with all their extensions.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
-
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccverify.clock_text import utc_text
 from ccverify.errors import CollateralError

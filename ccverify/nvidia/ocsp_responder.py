@@ -1,4 +1,4 @@
-"""Who signed an OCSP response: the issuer itself, or a responder it certified (RFC 6960 §4.2.2.2)."""
+"""Who signed an OCSP response (RFC 6960 §4.2.2.2): the issuer, or a responder it certified."""
 
 from __future__ import annotations
 

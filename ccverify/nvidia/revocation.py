@@ -22,10 +22,9 @@ from ccverify.nvidia.ocsp import (
     CertStatus,
     OcspResponse,
     cert_ids,
-    issuer_key_id,
     parse_ocsp_response,
-    verify_responder,
 )
+from ccverify.nvidia.ocsp_responder import issuer_key_id, verify_responder
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.signatures import SignatureMemory
 from ccverify.trust.x509 import Certificate, Crl, issue_problem

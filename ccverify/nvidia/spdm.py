@@ -101,8 +101,9 @@ _BLOCK = struct.Struct(f"<B6s{MEASUREMENT_BYTES}s")
 _BLOCK_HEADER = struct.pack("<BHBH", 0x01, 51, 0x01, 48)
 
 
-class Measurement(NamedTuple):
-    """One measurement block.  A named tuple, because each report makes 64 of them.
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One measurement block.
 
     Attributes:
         index: 1 to 255, unique in the report.  Block i answers to index i - 1 of a manifest.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any as Json
 
@@ -160,12 +160,19 @@ def relay_problem(
         if section.device_ids is None:
             name = "gpus" if prefix == "GPU" else "nvswitches"
             reasons.append(f"{name}.device_ids is not given")
-    codes = {"TDX-PLATFORM", *(f"{prefix}-DEVICE-LIST" for prefix in devices)}
-    ended = [finding for finding in findings if finding.code in codes]
-    off = [f for f in ended if f.state is not State.PASS]
-    if not reasons and (off or not ended):
+    if not reasons and not all(_listed(findings, devices)):
         reasons.append("platform or devices are not on the policy's lists")
     return "; ".join(reasons)
+
+
+def _listed(findings: Sequence[Finding], devices: Iterable[str]) -> Iterator[bool]:
+    """For the platform and each device presented, whether it is proven to be on its list."""
+    ended = {(f.code, f.subject): f.state for f in findings}
+    yield ended.get(("TDX-PLATFORM", None)) is State.PASS
+    for prefix in devices:
+        # Every device has this finding, and one that is not genuine has none about a list.
+        for subject in [f.subject for f in findings if f.code == f"{prefix}-REPORT-FORMAT"]:
+            yield ended.get((f"{prefix}-DEVICE-LIST", subject)) is State.PASS
 
 
 def binding_claims(tied: Tie, report_data: bytes | None, assurance: Assurance) -> dict[str, Json]:

@@ -18,7 +18,9 @@ from ccverify.nvidia.device import DeviceVerification, ManifestLookup
 from ccverify.nvidia.gpu import mode_name
 from ccverify.nvidia.opaque import GpuOpaqueData
 from ccverify.nvidia.revocation import Outcome, RevocationStatus
+from ccverify.nvidia.rim import RimVerification
 from ccverify.policy.model import Any, CountPolicy, DevicePolicy, RevocationRule, VersionPolicy
+from ccverify.policy.versions import driver_accepted, firmware_accepted
 
 __all__ = ["ExpectedNonce", "device_level", "judge_count", "judge_device", "judge_distinct"]
 
@@ -201,9 +203,9 @@ class _Judge:
             else:
                 found = mode_name(opaque)
                 self._listed("MODE", policy.modes, found, must_state=True, what="mode")
-            self._version("DRIVER", policy.driver, opaque.driver_version, _decimal)
+            self._version("DRIVER", policy.driver, opaque.driver_version, driver_accepted)
         firmware = "VBIOS" if is_gpu else "BIOS"
-        self._version(firmware, policy.vbios, opaque.vbios_version, _hexadecimal)
+        self._version(firmware, policy.vbios, opaque.vbios_version, firmware_accepted)
         self._identifier("FIRMWARE-LIST", policy.firmware_ids, chain.fwid, "firmware id")
         self._identifier("DEVICE-LIST", policy.device_ids, chain.device_id, "device")
 
@@ -223,7 +225,7 @@ class _Judge:
 
     def _version(
         self, name: str, rule: VersionPolicy, found: str | None,
-        key: Callable[[str], tuple[int, ...]],
+        accepted: Callable[[VersionPolicy, str], bool],
     ) -> None:  # fmt: skip
         if rule.silent:
             self._waived(name, f"the policy names no {name.lower()} version")
@@ -238,11 +240,7 @@ class _Judge:
         problem = None
         if found is None:
             problem = "the report states none"
-        elif (
-            (rule.accepted is not None and found not in rule.accepted)
-            or found in rule.rejected
-            or (rule.minimum is not None and not _reaches(key(found), key(rule.minimum), name))
-        ):
+        elif not accepted(rule, found):
             problem = found
         self._ended(name, problem, ", ".join(wanted), found or "")
 
@@ -320,7 +318,8 @@ class _Judge:
         expired = "; ".join(
             f"{text}: {v.validity_problem}" for text, v in verified if v and v.validity_problem
         )
-        if expired and self.policy.allow_expired_rim_signer:
+        over = all(_is_over(v, self.now) for _, v in verified if v and v.validity_problem)
+        if expired and over and self.policy.allow_expired_rim_signer:
             self._waived("RIM-VALIDITY", f"the policy allows expired signers: {expired}")
         else:
             ends = min(v.valid_until for _, v in verified if v)
@@ -421,24 +420,15 @@ def _reason(problem: str | None, prefix: str) -> str:
     return (problem or "no such RIM").removeprefix(f"{prefix}: ")
 
 
+def _is_over(manifest: RimVerification, now: datetime) -> bool:
+    """Whether the time of its signer's certificates is over; one that has yet to come is not."""
+    begun = manifest.rim is not None and all(
+        each.not_before <= now for each in manifest.rim.document.certificates
+    )
+    return begun and manifest.valid_until < now
+
+
 def _one_of(values: Iterable[str]) -> str:
     shown = sorted(values)
     rest = f" or one of {len(shown) - 4} more" if len(shown) > 4 else ""
     return " or ".join(shown[:4]) + rest
-
-
-def _decimal(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split("."))) if version.replace(".", "").isdecimal() else ()
-
-
-def _hexadecimal(version: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part, 16) for part in version.split("."))
-    except ValueError:
-        return ()
-
-
-def _reaches(found: tuple[int, ...], minimum: tuple[int, ...], name: str) -> bool:
-    # The first number of a VBIOS names the chip's family; two families cannot be compared.
-    same_family = name == "DRIVER" or found[:1] == minimum[:1]
-    return same_family and found >= minimum

@@ -220,6 +220,11 @@ def _last_bit() -> SimNode:
     return node.with_gpu(1, node.gpus[1].with_report(nonce=NONCE[:-1] + bytes((NONCE[-1] ^ 1,))))
 
 
+def _two_requests() -> SimNode:
+    node = h100(2)
+    return node.with_gpu(1, node.gpus[1].with_report(nonce=_OTHER_NONCE))
+
+
 def _without_nonce(all_items: list[Json]) -> list[Json]:
     return [{name: value for name, value in item.items() if name != "nonce"} for item in all_items]
 
@@ -249,11 +254,16 @@ NONCE_CASES: tuple[DeviceCase, ...] = (
     _nonce("claim-contradicts", "The report answers, and the evidence says another nonce.",
            untrusted(3, "BIND-CONSISTENT"),
            lambda: _gpu(lambda gpu: replace(gpu, claimed_nonce=_OTHER_NONCE)), "A2 A28"),
-    _nonce("two-of-two-requests", "Two GPUs of two requests; freshness is waived, but not that.",
-           untrusted(3, of("gpu-1", "NONCE")),
-           lambda: _gpu(lambda gpu: gpu, h100(2)).with_gpu(
-               1, h100(2).gpus[1].with_report(nonce=_OTHER_NONCE)), "A4 A6",
+    _nonce("of-two-requests", "Of two GPUs one answers, the other is of another day.",
+           untrusted(3, of("gpu-1", "NONCE")), _two_requests, "A4 A6",
+           policy=device_policy(gpus=gpu_rules(count=2))),
+    _nonce("of-two-requests-waived", "Freshness is waived; that all is of one request is not.",
+           untrusted(3, "BIND-CONSISTENT"), _two_requests, "A4 A6", nonce=None,
            policy=device_policy(gpus=gpu_rules(count=2), binding={"freshness": "waived"})),
+    _nonce("claim-wrong-waived", "Freshness is waived: the stated nonce must be the signed one.",
+           untrusted(3, of("gpu-0", "NONCE")),
+           lambda: _gpu(lambda gpu: replace(gpu, claimed_nonce=_OTHER_NONCE)), "A2 A28",
+           nonce=None, policy=device_policy(binding={"freshness": "waived"})),
     _switch_report("nonce", "A switch's report is of another day.",
                    untrusted(3, f"{of('nvswitch-0', 'NONCE')}"), covers="A2 A4",
                    edit=lambda one: replace(one.with_report(nonce=_OTHER_NONCE),
