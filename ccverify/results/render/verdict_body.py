@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ccverify.checks import Need, find_check
 from ccverify.clock_text import utc_text
-from ccverify.findings import State
+from ccverify.findings import Finding, State
 from ccverify.results.render.claims import SHORTFALLS, claim_rows
 from ccverify.results.render.devices import add_devices
 from ccverify.results.render.failures import STATE_MARKS, add_all_findings, add_failures
@@ -86,6 +89,22 @@ def add_circumstances(page: Page, verdict: Verdict) -> None:
         page.paragraph(SIMULATED_NOTICE, indent=2, style=Style.WARN)
     if kind == TrustKind.INSECURE.value:
         page.paragraph(_INSECURE_NOTICE, indent=2, style=Style.BAD)
+    if codes := _left_aside(verdict.findings):
+        page.paragraph(
+            f"left aside by the policy, or without meaning here: {', '.join(codes)}",
+            indent=2,
+            style=Style.DIM,
+        )
+
+
+def _left_aside(findings: Iterable[Finding]) -> list[str]:
+    """Codes of checks that a policy can waive and that were not made, each once.
+
+    A verdict over a policy that waives much must not look like one over a policy that does not.
+    """
+    codes = dict.fromkeys(f.code for f in findings if f.state is State.NOT_APPLICABLE)
+    checks = [check for code in codes if (check := find_check(code))]
+    return [check.code for check in checks if check.need is Need.UNLESS_WAIVED]
 
 
 def _add_summary(page: Page, verdict: Verdict) -> None:

@@ -22,7 +22,7 @@ from ccverify.sim.cases.device_model import (
     switch_policy,
     switch_rules,
 )
-from ccverify.sim.cases.model import Expected, Json, incomplete, policy, refused, untrusted
+from ccverify.sim.cases.model import Expected, Json, incomplete, policy, untrusted
 from ccverify.sim.nvidia import SimNode
 
 __all__ = ["LIST_CASES", "SILENCE_CASES"]
@@ -134,6 +134,4 @@ SILENCE_CASES: tuple[DeviceCase, ...] = (
     device_case("missing-tdx", "The policy asks for a TD, and only its GPU attests.", h100,
                 untrusted(4, "NODE-CLASSES@tdx"), covers="A7 A25",
                 policy=device_policy(tdx=policy()["tdx"])),
-    device_case("collateral-cut", "A pack of manifests that ends in its middle.", h100, refused(),
-                covers="A1 A21", shared=("cut",)),
 )  # fmt: skip
