@@ -31,6 +31,7 @@ from ccverify.policy.judge_binding import (
     relay_problem,
     tie,
 )
+from ccverify.policy.judge_session import judge_one_session
 from ccverify.policy.model import DevicePolicy, Policy, TdxPolicy
 from ccverify.results.verdict import EXIT_NOTHING, Conclusion, Verdict, conclude
 from ccverify.tdx.collateral import CollateralPack
@@ -57,6 +58,7 @@ def check(
     report_data: bytes | None = None,
     channel: Mapping[str, str] | None = None,
     what_if: CollateralPack | None = None,
+    not_read: Iterable[str] = (),
 ) -> Verdict:
     """Judge the evidence of one node by a policy.
 
@@ -79,6 +81,7 @@ def check(
             the names of `ccverify.bundle.binding.CHANNEL_INPUTS`: lower-case hex, or text.
         what_if: other collateral, such as Intel's next TCB set: its TCB status is reported
             beside the verdict and never changes it.
+        not_read: paths of evidence that was left aside, for the record.
 
     Raises:
         UsageError: an argument is impossible (naive time, nonce of a wrong length, ...).
@@ -97,6 +100,8 @@ def check(
     applied = _for_role(policy, evidence.role)
     inputs = Inputs(collateral, nvidia, trust, now, what_if)
     record = _record(evidence, request, inputs)
+    if left_aside := list(not_read):
+        record["not_read"] = left_aside
     findings = FindingList()
     _report_trust(findings, trust, with_devices=bool(devices))
     outline: dict[str, Any] = {
@@ -215,7 +220,19 @@ def _judge_binding(
     if td.quote is not None and judged:
         section = policy.tdx if isinstance(policy.tdx, TdxPolicy) else None
         relayable = relay_problem(section, judged, tuple(findings))
-    return judge_binding(policy.binding, tied, request, td.report_data, relayable, td.level)
+    made = judge_binding(policy.binding, tied, request, td.report_data, relayable, td.level)
+    claims = (*parts.gpus, *parts.nvswitches)
+    if tied.derivation.device_nonce is not None:
+        made.not_applicable("BIND-DEVICES", "every device's nonce is compared with the request's")
+    elif claims:
+        levels = {one.level for one in claims}
+        level = Assurance.HARDWARE if levels == {Assurance.HARDWARE} else Assurance.NONE
+        profile = tied.derivation.profile
+        devices = [one.verification for one in claims]
+        made.add(judge_one_session(devices, profile, td.report_data, level))
+    else:
+        made.not_applicable("BIND-DEVICES", "no device is judged")
+    return made
 
 
 def _believed(findings: FindingList, trust: TrustStore) -> Iterable[Finding]:

@@ -25,7 +25,7 @@ from ccverify.verifier import check
 
 __all__ = ["check_nodes"]
 
-PDI_BYTES = 8
+_PDI_BYTES = 8
 
 _NO_DEVICE_COLLATERAL = NvidiaCollateral()
 _PROBLEMS_NAMED = 8
@@ -111,7 +111,7 @@ def _shared(nodes: Sequence[Evidence], verdicts: Sequence[Verdict]) -> list[str]
         for what, mark in dict.fromkeys(_marks(node, verdict)):
             other = first.setdefault((what, mark), number)
             if other != number:
-                shown = mark.hex().upper() if len(mark) == PDI_BYTES else mark.hex()[:16]
+                shown = mark.hex().upper() if len(mark) == _PDI_BYTES else mark.hex()[:16]
                 problems.append(f"{names[number]} and {names[other]} have one {what}: {shown}")
     return problems
 

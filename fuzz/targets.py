@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fuzz import (
+    bundles,
     checking,
     device_seeds,
     foreign,
@@ -184,5 +185,15 @@ _FOREIGN = (
     ),
 )
 
-TARGETS: Mapping[str, Target] = {target.name: target for target in (*_ALL, *_NVIDIA, *_FOREIGN)}
+_BUNDLES = (
+    Target("cbor", bundles.cbor, bundles.cbor_seeds, bundles.mutate_cbor, "binary", 64 * _KIB),
+    Target("cose", bundles.cose, bundles.cose_seeds, bundles.mutate_cbor, "binary", 64 * _KIB),
+    Target(
+        "bundle", bundles.bundle, bundles.bundle_seeds, bundles.mutate_cbor, "binary", 64 * _KIB
+    ),
+)
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target for target in (*_ALL, *_NVIDIA, *_FOREIGN, *_BUNDLES)
+}
 """Every target by name."""

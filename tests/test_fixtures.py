@@ -15,13 +15,21 @@ from cryptography.hazmat.primitives.serialization import Encoding
 import ccverify
 from ccverify.checks import CHECKS, Category, Scope
 from ccverify.errors import UsageError
-from ccverify.sim.cases import ATTACKS, GROUPS, STEPS
+from ccverify.sim.cases import (
+    ATTACKS,
+    DEVICE_GROUPS,
+    GROUPS,
+    STEPS,
+    DeviceCase,
+    FixtureCase,
+)
 from ccverify.sim.fixtures import build_fixtures, coverage_table, main
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures"
 CASES = sorted(path.parent for path in FIXTURES.glob("tdx/*/case.json"))
 TABLE = {own.name: own for cases in GROUPS.values() for own in cases}
+DEVICES = {own.name: own for cases in DEVICE_GROUPS.values() for own in cases}
 
 # Wrong by the specification, and not seen by dcap-qvl 0.7.0: names and key usage, counts in the
 # SGX extension, PCEID, who may sign TCB info, the second half of the QE's REPORTDATA, unknown
@@ -112,7 +120,7 @@ def test_the_command_writes_these_files(
     files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path / "made")]) == 0
-    assert f"{len(files)} files of {len(TABLE)} cases" in capsys.readouterr().err
+    assert f"{len(files)} files of {len(TABLE) + len(DEVICES)} cases" in capsys.readouterr().err
     made = {
         path.relative_to(tmp_path / "made").as_posix(): path.read_bytes()
         for path in (tmp_path / "made").rglob("*")
@@ -131,7 +139,27 @@ def test_the_command_wants_one_directory(
 
 def test_corpus_stays_small() -> None:
     sizes = [path.stat().st_size for path in FIXTURES.rglob("*") if path.is_file()]
-    assert sum(sizes) < 5.5e6
+    assert sum(sizes) < 9e6
+
+
+def test_what_a_good_quote_needs_lies_beside_it() -> None:
+    """A good case is complete; others may name collateral that many of them share."""
+    shared = 0
+    for directory in CASES:
+        place = read(directory)["inputs"]["collateral"]
+        shared += place not in (None, "collateral.json")
+        if read(directory)["expected"]["verdict"] == "trusted":
+            assert place == "collateral.json"
+    assert shared > 50
+
+
+def test_shared_collateral_is_used() -> None:
+    named = set()
+    for path in FIXTURES.glob("*/*/case.json"):
+        places = read(path.parent)["inputs"]["collateral"] or []
+        for place in [places] if isinstance(places, str) else places:
+            named.add((path.parent / place).resolve())
+    assert set((FIXTURES / "collateral").resolve().iterdir()) <= named
 
 
 def test_names_are_unique_and_descriptions_are_one_line() -> None:
@@ -142,10 +170,12 @@ def test_names_are_unique_and_descriptions_are_one_line() -> None:
 
 def test_every_attack_and_step_has_cases() -> None:
     rows = TABLE.values()
-    assert {attack for own in rows for attack in own.attacks} == set(ATTACKS)
+    every: list[FixtureCase | DeviceCase] = [*rows, *DEVICES.values()]
+    assert {attack for own in every for attack in own.attacks} == set(ATTACKS)
     assert {step for own in rows for step in own.steps} == set(STEPS) == set(range(1, 21))
+    spoilt = [own for own in every if own.expected.verdict != "trusted"]
+    assert {attack for own in spoilt for attack in own.attacks} == set(ATTACKS)
     refused = [own for own in rows if own.expected.verdict != "trusted"]
-    assert {attack for own in refused for attack in own.attacks} == set(ATTACKS)
     assert {step for own in refused for step in own.steps} == set(STEPS)
 
 
@@ -203,7 +233,7 @@ def second_opinion(directory: Path, root: bytes) -> str | None:
     now = datetime.fromisoformat(read(directory)["evaluated_at"])
     try:
         collateral = dcap_qvl.QuoteCollateralV3.from_json(
-            (directory / "collateral.json").read_text("utf-8")
+            (directory / read(directory)["inputs"]["collateral"]).read_text("utf-8")
         )
         quote = (directory / "quote.bin").read_bytes()
         status: str = dcap_qvl.verify_with_root_ca(
@@ -220,8 +250,9 @@ def test_an_independent_verifier_agrees() -> None:
     wrongly_accepted, wrongly_refused, compared = set(), set(), 0
     for directory in CASES:
         own = TABLE[directory.name]
-        path = directory / "collateral.json"
-        if not path.exists() or '"artefacts"' in path.read_text("utf-8"):
+        place = read(directory)["inputs"]["collateral"]
+        path = directory / (place or "")
+        if place is None or '"artefacts"' in path.read_text("utf-8"):
             continue
         beside = [code for code in own.expected.failed if code.startswith(BESIDE_THE_QUOTE)]
         if beside or own.expected.exit_code in (1, 4, 6):

@@ -230,6 +230,8 @@ def test_a_wrong_verdict_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> No
         ("ocsp", "fuzz.nvidia._signed_responses"),
         ("jwt", "fuzz.foreign._signed_tokens"),
         ("eat", "fuzz.foreign._signed_tokens"),
+        ("cose", "fuzz.bundles._signed"),
+        ("bundle", "fuzz.bundles._signed"),
     ],
 )
 def test_a_wrong_signature_check_would_be_noticed(

@@ -82,6 +82,10 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "ccverify.policy": (
         "ccverify.results", "ccverify.cli", "ccverify.sim", "ccverify.verifier",
     ),
+    "ccverify.collect": (
+        "ccverify.policy", "ccverify.results", "ccverify.cli", "ccverify.sim", "ccverify.verifier",
+        "ccverify.appraisal",
+    ),
     "ccverify.results": ("ccverify.cli", "ccverify.sim"),
     "ccverify.verifier": ("ccverify.cli", "ccverify.sim"),
     "ccverify.errors": ("ccverify",),
@@ -161,7 +165,9 @@ TOUCHING_CALLS = {
     "getenv", "read_bytes", "write_bytes", "write_text", "fromtimestamp",
 }  # fmt: skip
 # Who may: collection, the command line, the writer of fixtures.
-WORLDLY = re.compile(r"ccverify\.(cli(\..*)?|__main__|fleet(\..*)?|.*\.collect|sim\.fixtures)")
+WORLDLY = re.compile(
+    r"ccverify\.(cli(\..*)?|__main__|fleet(\..*)?|collect(\..*)?|.*\.collect|sim\.fixtures)"
+)
 # A part of `collect` in a file of its own → who alone may import it.
 _COLLECTORS = {"ccverify.tdx.collect", "ccverify.nvidia.collect"}
 PARTS_OF_COLLECT = {
@@ -220,12 +226,22 @@ def test_verification_never_imports_collection() -> None:
     visit("ccverify")
     assert "ccverify.verifier" in seen
     assert not [m for m in seen if m.endswith(".collect") or m in PARTS_OF_COLLECT]
+    assert not [m for m in seen if _in(m, "ccverify.collect")]
+
+
+@EACH
+def test_only_the_command_line_imports_what_collects_in_the_guest(path: Path) -> None:
+    """Whatever verifies, appraises or writes results runs where there is nothing to collect."""
+    module = _name(path)
+    if _in(module, "ccverify.collect", "ccverify.cli", "ccverify.__main__"):
+        return
+    assert not [name for name in _imported(path) if _in(name, "ccverify.collect")]
 
 
 # --- check codes ---------------------------------------------------------------------------------
 
 CODE = re.compile(
-    r"(?:TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|BIND|SET)-[A-Z0-9]+(?:-[A-Z0-9]+)*"
+    r"(?:TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|BUNDLE|BIND|SET)-[A-Z0-9]+(?:-[A-Z0-9]+)*"
 )
 
 
@@ -261,7 +277,7 @@ def test_every_code_in_the_source_is_in_the_registry(path: Path) -> None:
 
 JUDGES = (
     "ccverify.tdx", "ccverify.nvidia", "ccverify.fabric", "ccverify.policy", "ccverify.appraisal",
-    "ccverify.verifier", "ccverify.verifier_set",
+    "ccverify.verifier", "ccverify.verifier_set", "ccverify.bundle",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ccverify.nvidia.nvswitch import NVSWITCH
 from ccverify.nvidia.opaque import GpuMode, GpuOpaqueData
 from ccverify.policy.judge_binding import Tie, expected_nonce
 from ccverify.policy.judge_devices import ExpectedNonce, judge_count, judge_device, judge_distinct
+from ccverify.policy.judge_session import judge_one_board
 from ccverify.policy.judge_topology import judge_topology
 from ccverify.policy.model import DevicePolicy, Policy, TopologyPolicy
 from ccverify.trust.store import TrustKind
@@ -87,6 +88,9 @@ def appraise_devices(policy: Policy, evidence: Evidence, tied: Tie, inputs: Inpu
         if isinstance(policy.topology, TopologyPolicy):
             topology = _appraise_topology(policy.topology, gpus, switches, findings)
             subjects[Scope.TOPOLOGY] = ("topology",)
+        else:
+            # What TOPOLOGY-SWITCH-LIST says of a judged topology; no switch has to attest.
+            findings += judge_one_board([one.verification for one in gpus])
     return DevicesPart(findings, gpus, switches, topology, _manifests(every), subjects)
 
 

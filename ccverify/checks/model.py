@@ -40,6 +40,8 @@ class Scope(Enum):
     """GPUs and NVSwitches together."""
     TOPOLOGY = "topology"
     """How GPUs and NVSwitches are connected."""
+    BUNDLE = "bundle"
+    """The signed bundle that evidence came in, where it came in one."""
     BINDING = "binding"
     """What ties CPU and devices to the request and to each other."""
     SET = "set"

@@ -161,6 +161,17 @@ _BINDING = (
         "Ask the service for a new response, and pass it on unchanged.",
     ),
     Check(
+        "BIND-DEVICES",
+        "Devices and quote were asked with one nonce",
+        _A,
+        _ALWAYS,
+        "The nonces that the devices signed are equal, and equal to their part of REPORTDATA in "
+        "profiles that have one. It needs no nonce of the relying party.",
+        "Devices of another session or machine mixed into a node.",
+        "Ask for new evidence of the whole node at once.",
+        "nodes whose device nonce does not follow from what the relying party knows",
+    ),
+    Check(
         "BIND-EVIDENCE",
         "The hash of the device evidence is the one that is bound",
         _A,
@@ -208,7 +219,7 @@ _SET = (
     ),
     Check(
         "SET-DISTINCT",
-        "No machine and no device is in two nodes",
+        "No quote and no device is in two nodes",
         _A,
         _ALWAYS,
         "Every quote, GPU and NVSwitch of the response belongs to one node only.",

@@ -281,6 +281,17 @@ def _count(of: _Class, scope: Scope) -> Check:
 NVIDIA_CHECKS = (
     *_device_checks(_GPU),
     _count(_GPU, Scope.GPUS),
+    Check(
+        "GPU-BOARD",
+        "GPUs in Protected PCIe mode name the same NVSwitches",
+        _A,
+        _ASKED,
+        "Every GPU in that mode signed the same list of switches behind its links.",
+        "GPUs of two boards passed off as one node; needs no evidence of the switches.",
+        "Ask for fresh evidence of every GPU of the node; devices of another are mixed in.",
+        "two GPUs or more in Protected PCIe mode",
+        Scope.GPUS,
+    ),
     *_device_checks(_NVSWITCH),
     _count(_NVSWITCH, Scope.NVSWITCHES),
     Check(

@@ -16,7 +16,11 @@ from ccverify.errors import CcverifyError
 __all__ = ["COMMANDS", "LazyGroup", "cli"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "nonce": ("ccverify.cli.nonce:nonce", "Make a nonce for a machine to answer."),
+    "collect": ("ccverify.cli.collect:collect", "Gather a machine's evidence into a bundle."),
+    "doctor": ("ccverify.cli.doctor:doctor", "Say what this machine can collect, and what not."),
     "check": ("ccverify.cli.check:check", "Judge a TDX quote by a policy."),
+    "verify": ("ccverify.cli.verify:verify", "Check a signed verdict, and judge again."),
     "inspect": ("ccverify.cli.inspect:inspect", "Show what a file says, unverified."),
     "explain": ("ccverify.cli.explain:explain", "Say what a check proves and how to fix it."),
     "policy": ("ccverify.cli.policy:policy", "Lint a policy, or show what it comes to."),

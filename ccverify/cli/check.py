@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ccverify.cli.collateral_files import read_collateral
+from ccverify.cli.collateral_files import expand_folders, read_collateral_files
+from ccverify.cli.emit import Emission, Named, emission_options
 from ccverify.cli.evidence_files import EvidenceFiles, read_evidence
 from ccverify.cli.inputs import (
     COLLATERAL,
@@ -21,8 +22,10 @@ from ccverify.cli.inputs import (
     parse_nonce_file,
     parse_time,
 )
+from ccverify.cli.judging import Circumstances, judge
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import screen, write_file, write_stderr, write_stdout
+from ccverify.cli.recorded import RecordingInputs
 from ccverify.errors import UsageError
 from ccverify.policy.document import load_policy
 from ccverify.policy.model import Policy
@@ -30,12 +33,10 @@ from ccverify.results.verdict import Verdict
 from ccverify.results.verdict_set import VerdictSet
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.store import TrustKind, TrustStore
-from ccverify.verifier import check as check_evidence
-from ccverify.verifier_set import check_nodes
 
 __all__ = ["check"]
 
-_HEX = re.compile("[0-9A-Fa-f]+")
+_HEX = re.compile("(?:0[xX])?([0-9A-Fa-f]+)")
 
 
 @click.command(
@@ -94,6 +95,7 @@ _HEX = re.compile("[0-9A-Fa-f]+")
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show every finding.")
 @no_color_option
+@emission_options
 @click.option(
     "--insecure-trust-root",
     "root_file",
@@ -117,7 +119,8 @@ def check(
     each and one for all. Nothing is fetched: get collateral beforehand with `ccverify
     collateral fetch`. Only the verdict is printed on standard output.
     """
-    inputs = Inputs()
+    emission = Emission.of(options)
+    inputs = RecordingInputs() if emission and emission.bundle else Inputs()
     named = EvidenceFiles(files, log_file, options["gpus"], options["switches"],
                           options["instances"])  # fmt: skip
     if not files and not named.gpus and not named.switches:
@@ -132,31 +135,24 @@ def check(
     nonce, report_data = _binding(inputs, options)
     policy = _policy(inputs, policy_file)
     trust = _trust(inputs, root_file, quiet=options["quiet"])
-    collateral = read_collateral(inputs, collateral_files)
+    given_files = tuple(expand_folders(collateral_files))
+    collateral = read_collateral_files(inputs, given_files)
     loaded = read_evidence(inputs, named)
-    circumstances: dict[str, Any] = {
-        "policy": policy,
-        "now": now,
-        "nonce": nonce,
-        "report_data": report_data,
-        "channel": _channel(options["channel"]),
-        "collateral": collateral.intel,
-        "nvidia": collateral.nvidia,
-        "trust": trust,
-    }
-    result: Verdict | VerdictSet
-    if len(loaded.nodes) == 1:
-        what_if = read_collateral(inputs, (what_if_file,)).intel if what_if_file else None
-        result = check_evidence(loaded.nodes[0], what_if=what_if, **circumstances)
-    elif what_if_file:
-        raise UsageError("--what-if is for one node", found=f"{len(loaded.nodes)} nodes")
-    else:
-        result = check_nodes(
-            loaded.nodes,
-            source_format=loaded.source_format,
-            not_read=loaded.not_read,
-            **circumstances,
-        )
+    other_files = tuple(expand_folders((what_if_file,))) if what_if_file else ()
+    given = Circumstances(
+        policy=policy,
+        now=now,
+        nonce=nonce,
+        report_data=report_data,
+        channel=_channel(options["channel"]),
+        collateral=collateral,
+        trust=trust,
+        what_if=read_collateral_files(inputs, other_files).intel if other_files else None,
+    )
+    result = judge(loaded, given)
+    if emission is not None:
+        read = Named(named, policy_file or "", given_files, other_files, root_file)
+        emission.write(inputs, read, given, result)
     _show(result, options)
     return result.exit_code
 
@@ -172,8 +168,9 @@ def _channel(stated: tuple[str, ...]) -> dict[str, str]:
                 found=repr(text[:80]),
                 where="--channel",
             )
-        # Hexadecimal values are compared as text; their case means nothing.
-        channel[name] = value.lower() if _HEX.fullmatch(value) else value
+        # Hexadecimal values are compared as text; their case and a prefix mean nothing.
+        match = _HEX.fullmatch(value)
+        channel[name] = match[1].lower() if match else value
     return channel
 
 

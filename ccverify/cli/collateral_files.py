@@ -36,6 +36,7 @@ __all__ = [
     "assemble_files",
     "expand_folders",
     "read_collateral",
+    "read_collateral_files",
 ]
 
 MAX_FOLDER_FILES = 2048
@@ -63,9 +64,14 @@ def read_collateral(inputs: Inputs, paths: Iterable[str]) -> CollateralFile:
         UsageError: a path cannot be read, or a folder holds no files or too many.
         CollateralError: a file is no collateral or malformed; the error names it.
     """
+    return read_collateral_files(inputs, expand_folders(paths))
+
+
+def read_collateral_files(inputs: Inputs, files: Iterable[tuple[str, bool]]) -> CollateralFile:
+    """Read what `expand_folders` yields into one value; raises as `read_collateral`."""
     read: list[CollateralFile] = []
     unreadable: dict[str, str] = {}
-    for path, in_folder in expand_folders(paths):
+    for path, in_folder in files:
         data = inputs.read(path, COLLATERAL_FILE)
         try:
             with in_file(path):

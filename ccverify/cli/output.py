@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import stat
 import sys
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
+from ccverify.collect.atomic import require_writable, write_atomically
 from ccverify.errors import UsageError
 from ccverify.results.render.text import escape_json_for_terminal, fit_encoding
 
-__all__ = ["Screen", "screen", "write_file", "write_stderr", "write_stdout"]
+__all__ = [
+    "Screen",
+    "require_output",
+    "screen",
+    "write_file",
+    "write_private_file",
+    "write_stderr",
+    "write_stdout",
+]
 
 DEFAULT_WIDTH = 100
 MAX_WIDTH = 120
@@ -99,23 +106,55 @@ def _discard(stream: IO[Any]) -> None:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def write_file(path: str, text: str) -> None:
-    """Write UTF-8 text to a file so that it is there as a whole or not at all.
+def write_file(path: str, content: str | bytes) -> None:
+    """Write bytes, or text as UTF-8, to a file so that it is there as a whole or not at all.
 
     A link is followed; a device or pipe is written as it is.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    data = text.encode("utf-8", "backslashreplace")
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    with _writing(path):
+        write_atomically(path, data)
+
+
+def write_private_file(path: str, data: bytes, *, force: bool) -> None:
+    """Write bytes to a file of mode 0600 so that it is there as a whole or not at all.
+
+    Args:
+        path: the file; a link is followed, a device or pipe is written as it is.
+        data: its bytes.
+        force: whether an existing file is replaced.
+
+    Raises:
+        UsageError: the file exists, or cannot be written.
+    """
+    with _writing(path):
+        write_atomically(path, data, private=True, replace=force)
+
+
+def require_output(path: str, *, force: bool) -> None:
+    """Refuse before long work a file that `write_private_file` would refuse after it.
+
+    Raises:
+        UsageError: the file exists, or cannot be written.
+    """
+    with _writing(path):
+        require_writable(path, replace=force)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
     try:
-        target = os.path.realpath(path)
-        if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
-            with open(target, "wb") as file:
-                file.write(data)
-            return
-        with _replacing(target) as file:
-            file.write(data)
+        yield
+    except FileExistsError:
+        raise UsageError(
+            "the output file exists",
+            expected="a name that is not taken",
+            where=path,
+            hint="choose another name, or replace it with --force",
+        ) from None
     except (OSError, ValueError) as problem:
         raise UsageError(
             "the output file cannot be written",
@@ -123,24 +162,6 @@ def write_file(path: str, text: str) -> None:
             found=_reason(problem),
             where=path,
         ) from None
-
-
-@contextlib.contextmanager
-def _replacing(target: str) -> Iterator[IO[bytes]]:
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _reason(problem: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ccverify.nvidia.ocsp import OcspResponse, key_bits
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.signatures import EcPublicKey, SignatureMemory
-from ccverify.trust.x509 import Certificate, issue_problem, validity_problem
+from ccverify.trust.x509 import Certificate, issue_problem
 
 __all__ = ["Responder", "issuer_key_id", "verify_responder"]
 
@@ -50,13 +49,12 @@ def issuer_key_id(issuer: Certificate | TrustAnchor) -> bytes | None:
 def verify_responder(
     response: OcspResponse,
     issuer: Certificate | TrustAnchor,
-    now: datetime,
     memory: SignatureMemory,
 ) -> Responder:
     """Check that the issuer, or a responder it certified, signed (RFC 6960 §4.2.2.2).
 
-    The revocation of a delegated responder is left to the caller, as are the validity period
-    and revocation of the issuer.
+    Validity period and revocation of a delegated responder are left to the caller, as are
+    those of the issuer.
     """
     problem = "it is not signed by the issuer, and brings no certificate of its responder"
     if _names(response, issuer):
@@ -67,7 +65,7 @@ def verify_responder(
     for delegate in response.certificates:
         if not _names(response, delegate) or delegate.public_key == issuer.public_key:
             continue
-        fault, exempt = _delegate_problem(delegate, issuer, now, memory)
+        fault, exempt = _delegate_problem(delegate, issuer, memory)
         fault = fault or _signature_problem(response, delegate.public_key, memory)
         if fault is None:
             return Responder(delegate, exempt, None)
@@ -96,7 +94,6 @@ def _signature_problem(
 def _delegate_problem(
     delegate: Certificate,
     issuer: Certificate | TrustAnchor,
-    now: datetime,
     memory: SignatureMemory,
 ) -> tuple[str | None, bool]:
     """Say why a certificate may not answer for the issuer, and whether it has ocsp-nocheck."""
@@ -107,7 +104,7 @@ def _delegate_problem(
         return "it is a CA, not an OCSP responder", read.exempt
     if not delegate.signs_data and read.has_key_usage:
         return "its key usage lacks digitalSignature", read.exempt
-    problem = validity_problem(delegate, now) or issue_problem(
+    problem = issue_problem(
         read.understood, issuer.subject, issuer.public_key, issuer_key_id(issuer), memory
     )
     return problem, read.exempt

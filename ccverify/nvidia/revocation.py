@@ -27,7 +27,7 @@ from ccverify.nvidia.ocsp import (
 from ccverify.nvidia.ocsp_responder import issuer_key_id, verify_responder
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.signatures import SignatureMemory
-from ccverify.trust.x509 import Certificate, Crl, issue_problem
+from ccverify.trust.x509 import Certificate, Crl, issue_problem, validity_problem
 
 __all__ = [
     "MAX_COLLATERAL",
@@ -150,13 +150,19 @@ class _Question:
     def not_genuine(self, problem: str) -> RevocationStatus:
         return RevocationStatus(self.certificate, Outcome.INVALID, genuine_problem=problem)
 
-    def judge(self, said: Statement, nonce: bytes | None) -> RevocationStatus:
-        """Conclude from a genuine statement that carries this nonce."""
+    def judge(
+        self, said: Statement, nonce: bytes | None, signer_problem: str | None = None
+    ) -> RevocationStatus:
+        """Conclude from a genuine statement that carries this nonce.
+
+        A signer outside the validity of its certificate (`signer_problem`) makes a statement
+        outdated, not forged: a wrong clock must not read as an attack.
+        """
         nonce_problem = None
         if self.nonce is not None and self.nonce != nonce:
             found = "no nonce" if nonce is None else f"nonce {nonce.hex()}"
             nonce_problem = f"it carries {found}; asked was {self.nonce.hex()}"
-        fresh_problem = self._fresh_problem(said)
+        fresh_problem = self._fresh_problem(said) or signer_problem
         if said.stated is Outcome.REVOKED and said.this_update <= self.now:
             outcome = Outcome.REVOKED
         elif nonce_problem:
@@ -221,7 +227,7 @@ def _ask_ocsp(response: OcspResponse, question: _Question, crl: Crl | None) -> R
         problem = f"it has a critical extension that is not understood: OID {oid}"
     if problem is not None:
         return question.not_genuine(problem)
-    responder = verify_responder(response, issuer, question.now, question.memory)
+    responder = verify_responder(response, issuer, question.memory)
     if responder.problem is not None:
         return question.not_genuine(responder.problem)
     name, checked = question.issuer_text, None
@@ -244,7 +250,10 @@ def _ask_ocsp(response: OcspResponse, question: _Question, crl: Crl | None) -> R
         responder=name,
         responder_checked=checked,
     )
-    return question.judge(said, response.nonce)
+    outside = None
+    if responder.delegate is not None:
+        outside = validity_problem(responder.delegate, question.now)
+    return question.judge(said, response.nonce, outside)
 
 
 def _stated(status: CertStatus, reason: str | None) -> Outcome:

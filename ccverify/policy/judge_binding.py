@@ -161,18 +161,22 @@ def relay_problem(
             name = "gpus" if prefix == "GPU" else "nvswitches"
             reasons.append(f"{name}.device_ids is not given")
     if not reasons and not all(_listed(findings, devices)):
-        reasons.append("platform or devices are not on the policy's lists")
+        reasons.append("platform or devices are not proven to be on the policy's lists")
     return "; ".join(reasons)
 
 
 def _listed(findings: Sequence[Finding], devices: Iterable[str]) -> Iterator[bool]:
     """For the platform and each device presented, whether it is proven to be on its list."""
-    ended = {(f.code, f.subject): f.state for f in findings}
-    yield ended.get(("TDX-PLATFORM", None)) is State.PASS
+    proven = {
+        (f.code, f.subject)
+        for f in findings
+        if f.state is State.PASS and f.assurance is Assurance.HARDWARE
+    }
+    yield ("TDX-PLATFORM", None) in proven
     for prefix in devices:
         # Every device has this finding, and one that is not genuine has none about a list.
         for subject in [f.subject for f in findings if f.code == f"{prefix}-REPORT-FORMAT"]:
-            yield ended.get((f"{prefix}-DEVICE-LIST", subject)) is State.PASS
+            yield (f"{prefix}-DEVICE-LIST", subject) in proven
 
 
 def binding_claims(tied: Tie, report_data: bytes | None, assurance: Assurance) -> dict[str, Json]:

@@ -25,6 +25,7 @@ from ccverify.policy.versions import driver_accepted, firmware_accepted
 __all__ = ["ExpectedNonce", "device_level", "judge_count", "judge_device", "judge_distinct"]
 
 _BAD = frozenset({Outcome.REVOKED, Outcome.ON_HOLD, Outcome.UNKNOWN})
+_ANSWERS = frozenset({Outcome.GOOD, Outcome.REVOKED, Outcome.ON_HOLD})
 _OUTDATED = frozenset({Outcome.STALE, Outcome.NO_NEXT_UPDATE})
 
 
@@ -143,8 +144,10 @@ class _Judge:
             self._waived("REVOCATION", f"the policy asks `{rule.value}`: {missing}")
         outdated = [s for s in open_ones if s.outcome in _OUTDATED]
         expected = f"an answer for each certificate that is valid at {utc_text(self.now)}"
-        if statuses and not missing:
-            found = f"{len(current)} current answers"
+        # A bad answer is an answer.
+        answered = [s for s in statuses if s.outcome in _ANSWERS and s.fresh_problem is None]
+        if statuses and len(answered) == len(statuses):
+            found = f"{len(answered)} current answers"
             self._ended("REVOCATION-FRESH", None, expected, found)
         elif rule is not RevocationRule.REQUIRED:
             self._waived("REVOCATION-FRESH", f"the policy asks `{rule.value}`")

@@ -16,6 +16,14 @@ randomness; the same arguments give the same bytes.
 
 Start from `SimPlatform.case()` to change anything: certificates, revocation lists, TCB info,
 QE identity, any field of the quote, event logs.  `ccverify.sim.defects` lists named defects.
+
+GPUs and NVSwitches, their manifests and revocation answers come from `SimNode`; to sit below
+a TD, they only have to answer the same nonce:
+
+    node = SimNode.hopper_ppcie(nonce=nonce)
+    node.build().nvattest_json(), node.build().rims, node.build().ocsp
+
+`ccverify.sim.nvidia` has the models and all that can be changed of a device.
 """
 
 from __future__ import annotations
@@ -35,6 +43,9 @@ from ccverify.sim.collateral import (
 from ccverify.sim.defaults import DEFAULT_TIME
 from ccverify.sim.eventlog import CcelEvent, DstackEvent
 from ccverify.sim.keys import DEFAULT_SEED, SimKey
+from ccverify.sim.nvidia.device import SimDevice
+from ccverify.sim.nvidia.node import SimNode
+from ccverify.sim.nvidia.pki import SimNvidiaIssuer
 from ccverify.sim.pki import SimIssuer
 from ccverify.sim.platform import SimCase, SimEvidence, SimPlatform
 from ccverify.sim.quote import BuiltQuote, QuoteSpec
@@ -62,9 +73,12 @@ __all__ = [
     "SgxReport",
     "SignedBody",
     "SimCase",
+    "SimDevice",
     "SimEvidence",
     "SimIssuer",
     "SimKey",
+    "SimNode",
+    "SimNvidiaIssuer",
     "SimPlatform",
     "SvnLevel",
     "TcbComponent",

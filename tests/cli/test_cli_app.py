@@ -107,12 +107,12 @@ def test_a_bug_shows_its_traceback_on_request(run: Run) -> None:
 def test_a_bug_is_json_when_json_was_asked_for(
     run: Run, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ccverify.cli import check as check_module
+    from ccverify.cli import judging
 
     def fail(*_arguments: object, **_options: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(check_module, "check_evidence", fail)
+    monkeypatch.setattr(judging, "check", fail)
     result = run("check", files["quote.bin"], *files.options(), "--format", "json")
     problem = json.loads(result.stdout)
     assert (problem["code"], problem["exit_code"], result.exit_code) == ("INTERNAL", 1, 1)

@@ -755,6 +755,11 @@ def test_who_may_answer_for_the_issuer(name: str, by_key: bool) -> None:
     status = ask(answer(make(), by_key=by_key))
     if problem is None:
         assert status.outcome is Outcome.GOOD, status.problem
+    elif name in ("expired", "not yet valid"):
+        # A matter of time, not of who signed.
+        assert (status.outcome, said(status).stated) == (Outcome.STALE, Outcome.GOOD)
+        assert status.fresh_problem is not None
+        assert problem in status.fresh_problem
     else:
         _refused(status, problem)
 

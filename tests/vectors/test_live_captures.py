@@ -7,6 +7,7 @@ tenant who knowingly accepts what cannot be had.  The table is docs/live-service
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -354,15 +355,463 @@ CONCLUSIONS = {0: "trusted", 5: "incomplete", 6: "incomplete"}
 
 
 def judge(
-    case: Case, nodes: Sequence[Evidence], pack: Path, *, nonce: bytes | None = None
+    case: Case, evidence: ForeignEvidence, pack: Path, nonce: bytes | None = None
 ) -> VerdictSet:
     asked = case.capture.nonce_bytes if case.asked else None
     return check_nodes(
-        nodes,
+        evidence.nodes,
         policy=policy_from_document(case.policy),
-        now=datetime.fromisoformat(case.now or case.capture.at).astimezone(UTC),
-        nonce=asked if nonce is None else nonce,
+        now=moment(case),
+        nonce=nonce or asked,
         collateral=parse_collateral(pack.read_bytes()),
         trust=TRUST,
-        source_format=read.__wrapped__.__name__ and "",
+        source_format=evidence.format,
+        not_read=evidence.not_read,
     )
+
+
+def moment(case: Case) -> datetime:
+    return datetime.fromisoformat(case.now or case.capture.at).astimezone(UTC)
+
+
+def against(verdict: Verdict, gpus: int = 8) -> Codes:
+    """What is against a node; what is against one of its GPUs is against all of them."""
+    listed = verdict.failures()
+    counts = Counter(f.code for f in listed if (f.subject or "").startswith("gpu-"))
+    assert set(counts.values()) <= {gpus}, counts
+    # A failed finding comes first, and decides.
+    return {f.code: f.state for f in reversed(listed)}
+
+
+def outcome(verdict: Verdict) -> tuple[int, Codes]:
+    return verdict.exit_code, against(verdict)
+
+
+Packs = Callable[[tuple[str, ...]], Path]
+
+# --- verdicts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_the_verdict_it_deserves(vectors: Path, pack_of: Packs, case: Case) -> None:
+    pack = pack_of(case.intel or case.capture.intel)
+    verdicts = judge(case, read(vectors, case.capture), pack)
+    assert [outcome(each) for each in verdicts.verdicts] == list(case.nodes)
+    for each in verdicts.verdicts:
+        assert each.conclusion.value == CONCLUSIONS.get(each.exit_code, "untrusted")
+    assert verdicts.exit_code == case.exit_code
+    assert verdicts.conclusion.value == CONCLUSIONS.get(case.exit_code, "untrusted")
+    assert {f.state for f in verdicts.findings} == {State.PASS}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_in_one_command(vectors: Path, pack_of: Packs, tmp_path: Path, case: Case) -> None:
+    """The command gives the same verdict as the library, to the last digit."""
+    pack = pack_of(case.intel or case.capture.intel)
+    result = command(vectors, case, pack, tmp_path)
+    assert (result.exit_code, result.stderr) == (case.exit_code, "")
+    verdicts = judge(case, read(vectors, case.capture), pack)
+    alone = verdicts.verdicts[0] if len(verdicts.verdicts) == 1 else verdicts
+    expected = json.loads(alone.dumps())
+    if alone is not verdicts and verdicts.inputs["not_read"]:
+        expected["inputs"]["not_read"] = list(verdicts.inputs["not_read"])
+    assert json.loads(result.stdout) == expected
+    shown = command(vectors, case, pack, tmp_path, form="table")
+    assert (shown.exit_code, shown.stderr) == (case.exit_code, "")
+    assert f"exit code {case.exit_code}: " in shown.stdout
+
+
+def command(
+    vectors: Path, case: Case, pack: Path, folder: Path, *more: str, form: str = "json"
+) -> Any:
+    policy = folder / "policy.json"
+    policy.write_text(json.dumps(case.policy))
+    capture = case.capture
+    words = ["check", str(response(vectors, capture)), "--policy", str(policy)]
+    words += ["--collateral", str(pack), "--at", case.now or capture.at, "--format", form, *more]
+    if capture.instances:
+        words += ["--instances", str(_find(vectors, f"tdx/captures/{capture.instances}")[0])]
+    if case.asked:
+        words += ["--nonce", capture.nonce]
+    return CliRunner().invoke(cli, words, catch_exceptions=False)
+
+
+def test_the_nonce_file_of_the_client(vectors: Path) -> None:
+    path = _find(vectors, "tdx/captures/nanogpt_20260325/*_nonce.txt")[0]
+    assert path.read_text().strip() == NANOGPT.nonce
+
+
+@pytest.mark.parametrize("capture", [CHUTES, PHALA, NEAR, TINFOIL], ids=lambda c: c.response[:9])
+def test_the_nonce_in_the_url_of_the_request(vectors: Path, capture: Capture) -> None:
+    url = json.loads(response(vectors, capture).with_suffix(".json").read_text())["url"]
+    assert f"nonce={capture.nonce}" in url
+    manifest = json.loads((response(vectors, capture).parent / "manifest.json").read_text())
+    assert manifest["captured_at"].startswith(capture.at[:-1])
+
+
+READY_MADE = {
+    "chutes": (CHUTES, (5,) * 7, UNPROVEN.keys() - NOBODYS_GPUS.keys()),
+    "redpill": (PHALA, (3,) * 5, ANOTHER_NONCE.keys()),
+    "near": (NEAR, (5,), UNPROVEN.keys() - NOBODYS_GPUS.keys()),
+}
+
+
+@pytest.mark.parametrize("service", READY_MADE)
+def test_the_ready_made_policy_of_a_service(
+    vectors: Path, pack_of: Packs, tmp_path: Path, service: str
+) -> None:
+    capture, codes, common = READY_MADE[service]
+    words = ["check", str(response(vectors, capture)), "--nonce", capture.nonce]
+    words += ["--policy", str(POLICIES / f"provider-{service}.yaml"), "--format", "json"]
+    words += ["--collateral", str(pack_of(capture.intel)), "--at", capture.at]
+    if capture.instances:
+        words += ["--instances", str(_find(vectors, f"tdx/captures/{capture.instances}")[0])]
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    document = json.loads(result.stdout)
+    nodes = document.get("nodes", [document])
+    assert tuple(node["exit_code"] for node in nodes) == codes
+    for node in nodes:
+        found = {f["code"] for f in node["findings"] if f["needed"] and f["state"] != "PASS"}
+        assert common <= found
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "live-services.md"
+ROWS = {
+    "Chutes": ("chutes, strict", "chutes, tailored, both families"),
+    "Phala Cloud": ("phala, strict", "phala, tailored"),
+    "NEAR AI": ("near, strict", "near, tailored"),
+    "NanoGPT": ("nanogpt, strict", "nanogpt, tailored, both families"),
+    "Tinfoil's router": ("tinfoil, strict", "tinfoil, strict"),
+}
+
+
+@pytest.mark.parametrize("service", ROWS)
+def test_the_page_says_the_same(service: str) -> None:
+    lines = PAGE.read_text("utf-8").partition("## Verdicts")[2].splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| {service} |"))
+    cells = row.split("|")
+    for cell, name in zip(cells[2:4], ROWS[service], strict=True):
+        case = CASES[name]
+        counted = {int(code) for code in re.findall(r"\b(\d+)(?:,| for)", cell.partition(";")[0])}
+        assert counted == {code for code, _ in case.nodes}
+        overall = re.search(r"in all (\d+)", cell)
+        assert int(overall[1] if overall else counted.pop()) == case.exit_code
+
+
+# --- what is proven even so ----------------------------------------------------------------------
+
+
+def test_what_a_trusted_node_has_proven(vectors: Path, pack_of: Packs) -> None:
+    case = CASES["near, tailored"]
+    verdicts = judge(case, read(vectors, NEAR), pack_of(NEAR.intel))
+    claims = verdicts.verdicts[0].to_json()["claims"]
+    assert claims["binding"]["fresh"]
+    assert set(claims["binding"]["bound"]) >= {"signing_address", "tls_fingerprint"}
+    assert {part["matches"] for part in claims["binding"]["report_data"]} == {True}
+    assert {gpu["mode"] for gpu in claims["gpus"]} == {"PPCIE"}
+    assert claims["tdx"]["tcb_status"] == "UpToDate"
+    assert verdicts.inputs["not_read"] == ["compose_manager_attestation", "ohttp_attestation"]
+
+
+def test_the_gpus_of_a_node_name_switches_that_never_answer(vectors: Path, pack_of: Packs) -> None:
+    """All eight sign the same four NVSwitches; of none is there any evidence."""
+    for name in ("chutes, tailored", "phala, tailored", "near, tailored", "nanogpt, tailored"):
+        case = CASES[name]
+        evidence = read(vectors, case.capture)
+        seen: list[str] = []
+        for verdict in judge(case, evidence, pack_of(case.capture.intel)).verdicts:
+            assert not verdict.nvswitches
+            boards = {tuple(sorted(set(gpu.values["nvswitch_pdis"]))) for gpu in verdict.gpus}
+            if verdict.gpus:
+                (board,) = boards
+                assert len(board) == 4
+                seen += board
+        assert len(seen) == len(set(seen)) > 0
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_channel_is_compared(
+    vectors: Path, pack_of: Packs, tmp_path: Path, right: bool
+) -> None:
+    """The key that the client saw was not recorded: here the response's own stands for it."""
+    case = CASES["near, tailored"]
+    fingerprint = read(vectors, NEAR).nodes[0].binding.tls_fingerprint
+    assert fingerprint is not None
+    seen = fingerprint.hex() if right else bytes(32).hex()
+    channel = ("--channel", f"tls_fingerprint={seen}")
+    result = command(vectors, case, pack_of(NEAR.intel), tmp_path, *channel)
+    assert result.exit_code == (0 if right else 3)
+    states = {f["code"]: f["state"] for f in json.loads(result.stdout)["findings"]}
+    assert states["BIND-CHANNEL"] == ("PASS" if right else "FAIL")
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+Nodes = tuple[Evidence, ...]
+OTHER_NONCE = bytes(31) + b"\1"
+
+# Only nodes that are trusted are changed, so that every code stands for the change.
+TRUSTED = {
+    "chutes": (CASES["chutes, tailored, both families"], (0, 2, 4, 5, 6)),
+    "phala": (CASES["phala, tailored"], (0, 1, 3, 4)),
+    "near": (CASES["near, tailored"], (0,)),
+    "nanogpt": (CASES["nanogpt, tailored"], (1, 2, 3)),
+}
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """The nodes of a capture that its tailored policy trusts."""
+
+    case: Case
+    nodes: Nodes
+    pack: Path
+
+    def judge(self, nodes: Sequence[Evidence], nonce: bytes | None = None) -> VerdictSet:
+        evidence = ForeignEvidence("", tuple(nodes))
+        return judge(self.case, evidence, self.pack, nonce)
+
+
+@pytest.fixture(params=TRUSTED)
+def trusted(request: pytest.FixtureRequest, vectors: Path, pack_of: Packs) -> Trusted:
+    return _trusted(request.param, vectors, pack_of)
+
+
+def _trusted(name: str, vectors: Path, pack_of: Packs) -> Trusted:
+    case, kept = TRUSTED[name]
+    nodes = read(vectors, case.capture).nodes
+    pack = pack_of(case.intel or case.capture.intel)
+    return Trusted(case, tuple(nodes[number] for number in kept), pack)
+
+
+def codes(verdict: Verdict) -> set[str]:
+    return {finding.code for finding in verdict.failures()}
+
+
+def set_codes(verdicts: VerdictSet) -> set[str]:
+    return {f.code for f in verdicts.findings if f.state is State.FAIL}
+
+
+def flip(data: bytes | None, at: int) -> bytes:
+    assert data
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+def test_the_nodes_that_are_changed_below_are_trusted(trusted: Trusted) -> None:
+    assert trusted.judge(trusted.nodes).exit_code == 0
+
+
+def test_another_nonce(trusted: Trusted) -> None:
+    verdicts = trusted.judge(trusted.nodes, OTHER_NONCE)
+    stated = trusted.case.capture is not CHUTES  # whose answer repeats no nonce
+    expected = {"TDX-REPORT-DATA", "GPU-NONCE"} | ({"BIND-CONSISTENT"} if stated else set())
+    assert [(v.exit_code, codes(v)) for v in verdicts.verdicts] == [(3, expected)] * len(
+        trusted.nodes
+    )
+
+
+def test_a_gpu_that_is_left_out(trusted: Trusted) -> None:
+    node = trusted.nodes[0]
+    verdicts = trusted.judge([replace(node, gpus=node.gpus[1:]), *trusted.nodes[1:]])
+    assert [codes(v) for v in verdicts.verdicts] == [
+        {"GPU-COUNT"},
+        *[set()] * (len(trusted.nodes) - 1),
+    ]
+    assert verdicts.exit_code == 4
+
+
+def test_a_gpu_that_is_shown_twice(trusted: Trusted) -> None:
+    node = trusted.nodes[0]
+    verdicts = trusted.judge([replace(node, gpus=(*node.gpus[:7], node.gpus[0]))])
+    assert codes(verdicts.verdicts[0]) == {"GPU-COUNT", "DEVICES-DISTINCT"}
+    assert verdicts.exit_code == 3
+
+
+def test_a_node_that_is_shown_twice(trusted: Trusted) -> None:
+    again = replace(trusted.nodes[0], label="again")
+    verdicts = trusted.judge([*trusted.nodes, again])
+    assert {v.exit_code for v in verdicts.verdicts} == {0}
+    assert (verdicts.exit_code, set_codes(verdicts)) == (3, {"SET-DISTINCT"})
+
+
+def test_the_quote_of_another_node(trusted: Trusted, vectors: Path) -> None:
+    """Of another service where there is but one node."""
+    other = (*trusted.nodes[1:], read(vectors, NANOGPT).nodes[1])[0]
+    verdicts = trusted.judge([replace(trusted.nodes[0], quote=other.quote), *trusted.nodes[1:]])
+    assert verdicts.exit_code == 3
+    found = codes(verdicts.verdicts[0])
+    if trusted.case.capture is NANOGPT:  # one address, one nonce: the log alone tells them apart
+        assert found == {f"TDX-EVENTLOG-{part}" for part in ("RTMR3", "IDENTITY", "CLAIMS")}
+    else:
+        assert "TDX-REPORT-DATA" in found
+    assert ("SET-DISTINCT" in set_codes(verdicts)) == (len(trusted.nodes) > 1)
+
+
+def test_a_changed_report_of_a_gpu(trusted: Trusted) -> None:
+    node = trusted.nodes[0]
+    for at in (10, -1):  # in the nonce, in the signature
+        gpu = replace(node.gpus[3], report=flip(node.gpus[3].report.rstrip(b"\0"), at))
+        verdict = trusted.judge([replace(node, gpus=(*node.gpus[:3], gpu, *node.gpus[4:]))])
+        found = {f.code: f.subject for f in verdict.verdicts[0].failures()}
+        assert verdict.exit_code == 3
+        assert found["GPU-REPORT-SIGNATURE"] == "gpu-3"
+
+
+def test_a_changed_quote(trusted: Trusted) -> None:
+    node = trusted.nodes[0]
+    for at in (48 + 520, 48 + 583):  # the first and last byte of REPORTDATA
+        verdict = trusted.judge([replace(node, quote=flip(node.quote, at))]).verdicts[0]
+        assert verdict.exit_code == 3
+        assert "TDX-QUOTE-SIGNATURE" in codes(verdict)
+
+
+INPUTS = {
+    "chutes": ("e2e_public_key", "tls_certificate"),
+    "phala": ("e2e_public_key",),
+    "near": ("signing_address", "tls_fingerprint"),
+    "nanogpt": ("signing_address",),
+}
+
+RSA_KEY = bytes.fromhex("2a864886f70d010101")
+"""The object identifier before the key of an RSA certificate, DER."""
+
+
+@pytest.mark.parametrize(
+    ("service", "name"), [(service, name) for service in INPUTS for name in INPUTS[service]]
+)
+def test_a_changed_input_of_the_binding(
+    vectors: Path, pack_of: Packs, service: str, name: str
+) -> None:
+    trusted = _trusted(service, vectors, pack_of)
+    node = trusted.nodes[0]
+    value = getattr(node.binding, name)
+    if isinstance(value, str):
+        changed: object = ("A" if value[0] != "A" else "B") + value[1:]
+    else:
+        # Of a certificate a byte of the key, which is what REPORTDATA binds.
+        changed = flip(value, 0 if name != "tls_certificate" else value.index(RSA_KEY) + 60)
+    binding = replace(node.binding, **{name: changed})
+    verdict = trusted.judge([replace(node, binding=binding)]).verdicts[0]
+    assert verdict.exit_code == 3
+    expected = {"TDX-REPORT-DATA"}
+    if name == "e2e_public_key":
+        expected.add("GPU-NONCE")
+    assert codes(verdict) - {"BIND-CONSISTENT"} == expected
+
+
+@pytest.mark.parametrize("service", ["chutes", "phala", "near"])
+def test_gpus_of_another_node(vectors: Path, pack_of: Packs, service: str) -> None:
+    """Each node's nonce is made from its own key, or asked by another client."""
+    trusted = _trusted(service, vectors, pack_of)
+    own = trusted.nodes[0]
+    other = (*trusted.nodes[1:], read(vectors, NANOGPT).nodes[1])[0]
+    verdict = trusted.judge([replace(own, gpus=other.gpus)]).verdicts[0]
+    assert (verdict.exit_code, against(verdict)) == (3, {"GPU-NONCE": FAIL})
+
+
+def test_no_policy_trusts_an_sev_snp_machine(vectors: Path, pack_of: Packs) -> None:
+    """Its report is not verified, and nothing else in the answer is evidence."""
+    document = strict("tinfoil-v3", {})
+    for sections in ({"tdx": "any"}, {"tdx": CHUTES_TD, "gpus": "any"}):
+        case = replace(CASES["tinfoil, strict"], policy=document | sections)
+        verdicts = judge(case, read(vectors, TINFOIL), pack_of(TINFOIL.intel))
+        assert outcome(verdicts.verdicts[0]) == (4, NO_TD)
+        states = {f.subject: f.state for f in verdicts.verdicts[0].failures()}
+        assert states["other-cpu"] is UNCHECKED
+
+
+def test_a_gateway_alone_is_no_service(vectors: Path, pack_of: Packs, tmp_path: Path) -> None:
+    case = CASES["nanogpt, tailored, both families"]
+    evidence = read(vectors, NANOGPT)
+    verdicts = judge(case, replace(evidence, nodes=evidence.nodes[:1]), pack_of(BOTH))
+    assert set_codes(verdicts) == {"SET-WORKLOAD"}
+    assert verdicts.exit_code == 4
+    document = json.loads(response(vectors, NANOGPT).read_bytes())
+    for changes in ({"model_attestations": []}, {"model_attestations": None}):
+        with pytest.raises(EvidenceError, match="model_attestations"):
+            parse_foreign_evidence(json.dumps(document | changes).encode())
+
+
+def test_a_gateway_among_the_models_has_no_gpus(vectors: Path, pack_of: Packs) -> None:
+    document = json.loads(response(vectors, NANOGPT).read_bytes())
+    document["model_attestations"] = [document["gateway_attestation"]]
+    evidence = parse_foreign_evidence(json.dumps(document).encode())
+    verdicts = judge(CASES["nanogpt, tailored, both families"], evidence, pack_of(BOTH))
+    assert "NODE-CLASSES" in codes(verdicts.verdicts[1])
+    assert set_codes(verdicts) == {"SET-DISTINCT"}
+    assert verdicts.exit_code == 3
+
+
+# --- three machines with one address and one nonce -----------------------------------------------
+
+
+def _moved(nodes: Nodes, whole: bool) -> Nodes:
+    """The GPUs of two nodes exchanged, all or one."""
+    one, two, *rest = nodes
+    count = 8 if whole else 1
+    return (
+        replace(one, gpus=(*two.gpus[:count], *one.gpus[count:])),
+        replace(two, gpus=(*one.gpus[:count], *two.gpus[count:])),
+        *rest,
+    )
+
+
+def test_whole_sets_of_gpus_exchange_places_unseen(vectors: Path, pack_of: Packs) -> None:
+    """No signature of NanoGPT's answer says which GPUs are whose: that is BIND-RELAYABLE."""
+    trusted = _trusted("nanogpt", vectors, pack_of)
+    assert trusted.judge(_moved(trusted.nodes, whole=True)).exit_code == 0
+    refusing = replace(trusted.case, policy=_refusing(trusted.case.policy))
+    for nodes in (trusted.nodes, _moved(trusted.nodes, whole=True)):
+        verdicts = judge(refusing, ForeignEvidence("", nodes), trusted.pack)
+        assert [outcome(v) for v in verdicts.verdicts] == [(6, NOBODYS_GPUS)] * 3
+
+
+def test_one_gpu_among_those_of_another_node_is_seen(vectors: Path, pack_of: Packs) -> None:
+    """It signed that it is connected to the other board's switches."""
+    trusted = _trusted("nanogpt", vectors, pack_of)
+    verdicts = trusted.judge(_moved(trusted.nodes, whole=False))
+    assert {v.exit_code for v in verdicts.verdicts} == {0, 3}
+    codes = {f.code for v in verdicts.verdicts for f in v.failures()}
+    assert codes == {"GPU-BOARD"}
+    assert (verdicts.exit_code, set_codes(verdicts)) == (3, {"SET-DISTINCT"})
+
+
+def test_lists_of_one_machine_and_its_gpus_tell(vectors: Path, pack_of: Packs) -> None:
+    """A policy for each machine; one list for all machines does not say which GPU is whose."""
+    trusted = _trusted("nanogpt", vectors, pack_of)
+    claims = [v.to_json()["claims"] for v in trusted.judge(trusted.nodes).verdicts]
+    moved = _moved(trusted.nodes, whole=True)
+    for node, exchanged, known in zip(trusted.nodes, moved, claims, strict=True):
+        own = _refusing(trusted.case.policy, known)
+        assert _alone(trusted, own, node) == (0, NOTHING)
+        if exchanged is not node:
+            expected = {"GPU-DEVICE-LIST": FAIL, "BIND-RELAYABLE": UNCHECKED}
+            assert _alone(trusted, own, exchanged) == (4, expected)
+    together = replace(trusted.case, policy=_refusing(trusted.case.policy, *claims))
+    assert judge(together, ForeignEvidence("", moved), trusted.pack).exit_code == 0
+
+
+def _refusing(policy: dict[str, Any], *known: dict[str, Any]) -> dict[str, Any]:
+    """The policy without consent to relays, and with lists of known machines and GPUs."""
+    changed: dict[str, Any] = json.loads(json.dumps(policy))
+    changed["binding"]["relayable"] = "refuse"
+    if known:
+        changed["tdx"]["platform"] = {"ppid": [claims["tdx"]["ppid"] for claims in known]}
+        changed["gpus"]["device_ids"] = [
+            gpu["device_id"] for claims in known for gpu in claims["gpus"]
+        ]
+    return changed
+
+
+def _alone(trusted: Trusted, policy: dict[str, Any], node: Evidence) -> tuple[int, Codes]:
+    verdict = check(
+        node,
+        policy=policy_from_document(policy),
+        now=moment(trusted.case),
+        nonce=None,
+        collateral=parse_collateral(trusted.pack.read_bytes()),
+        trust=TRUST,
+    )
+    return outcome(verdict)

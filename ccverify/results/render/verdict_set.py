@@ -81,8 +81,8 @@ def _add_unproven(page: Page, verdicts: Sequence[Verdict]) -> None:
     stale = [verdict.label for verdict, binding in bound if not binding["fresh"]]
     if stale:
         page.heading(
-            f"Freshness is not proven of {len(stale)} of {len(verdicts)} nodes: the nonce is the "
-            "one that the response states",
+            f"Freshness is not proven of {len(stale)} of {len(verdicts)} nodes: you gave no nonce, "
+            "and a nonce that the response states proves none",
             Style.WARN,
         )
     leaves = Counter(text for _, binding in bound for text in binding["leaves"])

@@ -59,6 +59,7 @@ __all__ = [
     "unchained",
     "unproven",
     "unreadable",
+    "withdrawn",
     "without_answers",
     "without_rims",
 ]
@@ -144,7 +145,9 @@ def answers(node: SimNode, *, identities: bool | None = None) -> list[Json]:
 
 
 def _authorities() -> list[Json]:
-    entries = [one for node in (hgx(1, 1), b200(), rtx()) for one in answers(node, identities=False)]
+    entries = [
+        one for node in (hgx(1, 1), b200(), rtx()) for one in answers(node, identities=False)
+    ]
     return list({entry["der"]: entry for entry in entries}.values())
 
 
@@ -263,6 +266,14 @@ def without_rims(subject: str = "gpu-0", less: str = "") -> tuple[str, ...]:
 def without_answers(subject: str = "gpu-0") -> tuple[str, ...]:
     """What cannot be judged without any answer about revocation."""
     return tuple(of(subject, "REVOCATION REVOCATION-FRESH RIM-REVOCATION").split())
+
+
+def withdrawn(subject: str = "gpu-0") -> Expected:
+    """A genuine, current answer calls a certificate of the device revoked or on hold.
+
+    REVOCATION-FRESH passes then: there is an answer for each certificate, and it is in force.
+    """
+    return untrusted(3, of(subject, "REVOCATION"))
 
 
 def forged(

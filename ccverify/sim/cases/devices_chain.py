@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from ccverify.sim.cases.device_model import (
     AUTHORITIES,
     HGX,
-    HOPPER,
     ISSUER,
     STRANGER,
     DeviceCase,
-    build_node,
     device_case,
     device_policy,
     forged,
@@ -27,14 +25,14 @@ from ccverify.sim.cases.device_model import (
     of,
     switch,
     switch_policy,
-    switch_rules,
     unchained,
     unproven,
     unreadable,
+    without_rims,
 )
-from ccverify.sim.cases.model import NONCE, Expected, Json, incomplete, untrusted
+from ccverify.sim.cases.model import Expected, Json, untrusted
 from ccverify.sim.certs import CertificateSpec, Extension, basic_constraints, key_usage, to_pem
-from ccverify.sim.nvidia import GH100, H100, LS10, NVSWITCH3, SimDevice, SimNode, sim_gpu
+from ccverify.sim.nvidia import GB100, GH100, H100, LS10, NVSWITCH3, SimDevice, SimNode
 from ccverify.sim.nvidia.pki import composite_device_id, dice_tcb_info
 
 __all__ = ["DEVICE_CHAIN_CASES", "IDENTITY_CASES", "TAG_CASES"]
@@ -55,7 +53,9 @@ def _edited(edit: Callable[[Chain], Chain], node: Callable[[], SimNode] = h100) 
     return whole.with_gpu(0, replace(gpu, chain=edit(gpu.chain)))
 
 
-def _at(number: int, edit: Callable[[CertificateSpec], CertificateSpec]) -> Callable[[Chain], Chain]:
+def _at(
+    number: int, edit: Callable[[CertificateSpec], CertificateSpec]
+) -> Callable[[Chain], Chain]:
     return lambda chain: (*chain[:number], edit(chain[number]), *chain[number + 1 :])
 
 
@@ -178,7 +178,7 @@ DEVICE_CHAIN_CASES: tuple[DeviceCase, ...] = (
            untrusted(5, of("gpu-0", "CHAIN-VALIDITY")), covers="A29"),
     device_case("device-chain-garbage", "PEM text around something that is no certificate.", h100,
                 _UNREADABLE, covers="A1 A22",
-                evidence=items(lambda all: [one | {"certificate": _GARBAGE} for one in all])),
+                evidence=items(lambda given: [one | {"certificate": _GARBAGE} for one in given])),
     device_case("switch-chain-of-stranger", "A switch under a root of the attacker's own.",
                 lambda: _switch_chain(
                     lambda chain: STRANGER.device_chain(LS10, "h100-1/nvswitch-0", NVSWITCH3.fwid)),
@@ -200,9 +200,7 @@ def _serial(serial: bytes) -> Callable[[SimDevice], SimDevice]:
 
     def edit(device: SimDevice) -> SimDevice:
         name = device.chain[1].subject.with_attribute("serialNumber", serial.hex().upper())
-        identity = replace(
-            device.chain[1], subject=name, serial=int.from_bytes(serial, "big")
-        )
+        identity = replace(device.chain[1], subject=name, serial=int.from_bytes(serial, "big"))
         leaf = device.chain[0].signed_by(identity)
         return replace(device, chain=(leaf, identity, *device.chain[2:]))
 
@@ -225,9 +223,7 @@ def _subject_only(device: SimDevice) -> SimDevice:
     other = b"\x41" + h100(2).gpus[1].pdi
     name = device.chain[1].subject.with_attribute("serialNumber", other.hex().upper())
     identity = replace(device.chain[1], subject=name)
-    return replace(
-        device, chain=(device.chain[0].signed_by(identity), identity, *device.chain[2:])
-    )
+    return replace(device, chain=(device.chain[0].signed_by(identity), identity, *device.chain[2:]))
 
 
 def _posing_as_switch() -> SimNode:
@@ -237,7 +233,22 @@ def _posing_as_switch() -> SimNode:
     return replace(switch(), switches=(poser,))
 
 
+def _info(name: str, description: str, expected: Expected, **fields: Any) -> DeviceCase:
+    """The GPU's own report names another chip than its certificates do."""
+    return device_case(
+        f"identity-{name}", description,
+        lambda: h100().with_gpu(0, h100().gpus[0].with_fields(**fields)), expected,
+        covers="A17 A28",
+    )  # fmt: skip
+
+
+_OTHER_CHIP = of("gpu-0", "ARCHITECTURE-CLAIM")
+
 IDENTITY_CASES: tuple[DeviceCase, ...] = (
+    _info("gpu-info-other", "A Hopper chain, and a report whose GPU_INFO is of Blackwell.",
+          untrusted(3, _OTHER_CHIP), gpu_info=GB100.gpu_info),
+    _info("chip-info-other", "A Hopper chain, and a report that names a Blackwell chip.",
+          untrusted(3, _OTHER_CHIP, without_rims()), chip_info="GB202"),
     _identity("type-byte", "The serial number of a GPU says that it is a switch.",
               _serial(b"\x50" + h100().gpus[0].pdi), "A6 A16"),
     _identity("zero", "A PDI of zero names nobody.", _serial(b"\x41" + bytes(8)), "A8"),
@@ -281,10 +292,8 @@ _AS_SWITCH = unproven("nvswitch-0", "REPORT-SIGNATURE ARCHITECTURE-CLAIM NONCE")
 
 
 def _switch_as_gpu() -> Expected:
-    failed = f"{of('gpu-2', 'REPORT-FORMAT IDENTITY')} GPU-COUNT NVSWITCH-COUNT"
-    return untrusted(
-        2, f"{failed} TOPOLOGY-COUNT TOPOLOGY-SWITCH-LIST", unreadable("gpu-2")
-    )
+    failed = f"{of('gpu-1', 'REPORT-FORMAT IDENTITY')} GPU-COUNT NVSWITCH-COUNT"
+    return untrusted(2, f"{failed} TOPOLOGY-COUNT TOPOLOGY-SWITCH-LIST", unreadable("gpu-1"))
 
 
 TAG_CASES: tuple[DeviceCase, ...] = (
@@ -295,13 +304,13 @@ TAG_CASES: tuple[DeviceCase, ...] = (
     _tag("switch-without-policy", "The only GPU is called a switch, of which the policy is silent.",
          "LS10", untrusted(4, "NODE-CLASSES@gpus", ("NODE-CLASSES@nvswitches",
                                                    "NODE-CLASSES@topology"))),
-    device_case("tag-gpu-as-switch", "One of two GPUs is called a switch.", hgx,
+    device_case("tag-gpu-as-switch", "One of two GPUs is called a switch.", lambda: hgx(2, 1),
                 untrusted(2, f"{_NOT_A_SWITCH} GPU-COUNT NVSWITCH-COUNT TOPOLOGY-COUNT "
                              "TOPOLOGY-GPU-LIST", _AS_SWITCH),
-                covers="A6 A28", evidence=_tagged("LS10", 0), policy=hgx_policy(), shared=HGX),
-    device_case("tag-switch-as-gpu", "One of two switches is called a GPU.", hgx,
-                _switch_as_gpu(), covers="A6 A28", evidence=_tagged("HOPPER", 2),
-                policy=hgx_policy(), shared=HGX),
+                covers="A6 A28", evidence=_tagged("LS10", 0), policy=hgx_policy(2, 1), shared=HGX),
+    device_case("tag-switch-as-gpu", "One of two switches is called a GPU.", lambda: hgx(1, 2),
+                _switch_as_gpu(), covers="A6 A28", evidence=_tagged("HOPPER", 1),
+                policy=hgx_policy(1, 2), shared=HGX),
     device_case("tag-other-architecture-listed", "What counts is the chain's, never the tag's.",
                 h100, untrusted(3, of("gpu-0", "ARCHITECTURE-CLAIM ARCHITECTURE")), covers="A28",
                 evidence=_tagged("BLACKWELL", 0),

@@ -17,7 +17,6 @@ from ccverify.sim.cases.device_model import (
     hgx,
     hgx_policy,
     items,
-    numbered,
     of,
     rim_entry,
     unproven,
@@ -25,12 +24,17 @@ from ccverify.sim.cases.device_model import (
 )
 from ccverify.sim.cases.devices_good import mixed
 from ccverify.sim.cases.model import Expected, Json, untrusted
-from ccverify.sim.nvidia import GpuFields, SimDevice, SimNode, SwitchFields
+from ccverify.sim.nvidia import SimDevice, SimNode
 
 __all__ = ["DUPLICATE_CASES", "PARTIAL_CASES", "TOPOLOGY_CASES"]
 
 _FOREIGN_PDI = bytes.fromhex("0123456789abcdef")
 _TWO_MACHINES = (*HGX, "ocsp-h100-2")
+_SMALL, _TWO_SWITCHES, _TWO_GPUS = hgx_policy(1, 1), hgx_policy(1, 2), hgx_policy(2, 1)
+
+
+def _small() -> SimNode:
+    return hgx(1, 1)
 
 
 def _other() -> SimNode:
@@ -38,14 +42,10 @@ def _other() -> SimNode:
     return hgx(label="h100-2")
 
 
-def _gpu_fields(gpu: SimDevice) -> GpuFields:
-    assert isinstance(gpu.report.opaque, GpuFields)
-    return gpu.report.opaque
-
-
-def _switch_fields(one: SimDevice) -> SwitchFields:
-    assert isinstance(one.report.opaque, SwitchFields)
-    return one.report.opaque
+def _listed(device: SimDevice, name: str) -> tuple[bytes, ...]:
+    """The PDIs in an opaque field of a device."""
+    listed: tuple[bytes, ...] = getattr(device.report.opaque, name)
+    return listed
 
 
 def _node(
@@ -59,9 +59,9 @@ def _node(
     shared: tuple[str, ...] = HGX,
     **options: Any,
 ) -> DeviceCase:
-    """A case under the policy of the small Protected PCIe node, unless it brings another."""
+    """A case under the policy of the smallest node, unless it brings another."""
     return device_case(
-        name, description, node, expected, covers=covers, policy=policy or hgx_policy(),
+        name, description, node, expected, covers=covers, policy=policy or _SMALL,
         shared=shared, **options,
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ _GPU_TWICE = f"{_TWICE} TOPOLOGY-COUNT TOPOLOGY-DUPLICATE-GPU TOPOLOGY-GPU-LIST"
 _SWITCH_TWICE = (
     "DEVICES-DISTINCT NVSWITCH-COUNT TOPOLOGY-COUNT TOPOLOGY-DUPLICATE-SWITCH TOPOLOGY-SWITCH-LIST"
 )
-_TWO_GPUS = device_policy(gpus=gpu_rules(count=2))
+_TWO_SINGLE = device_policy(gpus=gpu_rules(count=2))
 
 
 def _second_report(gpu: SimDevice, **changes: Any) -> SimDevice:
@@ -101,33 +101,34 @@ DUPLICATE_CASES: tuple[DeviceCase, ...] = (
           lambda: replace(hgx(8, 4), gpus=hgx(8, 4).gpus[:1] * 8), untrusted(3, _GPU_TWICE),
           covers="A6", policy=hgx_policy(8, 4)),
     _node("duplicate-7-and-1", "Seven GPUs, one of which stands for the eighth as well.",
-          lambda: hgx(8, 4).with_gpu(7, hgx(8, 4).gpus[0]), untrusted(3, _GPU_TWICE),
-          covers="A6", policy=hgx_policy(8, 4)),
+          lambda: hgx(8, 1).with_gpu(7, hgx(8, 1).gpus[0]), untrusted(3, _GPU_TWICE),
+          covers="A6", policy=hgx_policy(8, 1)),
     _node("duplicate-gpu", "Two copies of one GPU's report.",
-          lambda: hgx().with_gpu(1, hgx().gpus[0]), untrusted(3, _GPU_TWICE), covers="A6"),
+          lambda: hgx(2, 1).with_gpu(1, hgx(2, 1).gpus[0]), untrusted(3, _GPU_TWICE),
+          covers="A6", policy=_TWO_GPUS),
     _node("duplicate-switch", "One genuine switch four times.",
-          lambda: replace(hgx(2, 4), switches=hgx(2, 4).switches[:1] * 4),
-          untrusted(3, _SWITCH_TWICE), covers="A6", policy=hgx_policy(2, 4)),
+          lambda: replace(hgx(1, 4), switches=hgx(1, 4).switches[:1] * 4),
+          untrusted(3, _SWITCH_TWICE), covers="A6", policy=hgx_policy(1, 4)),
     _node("duplicate-added", "All devices are there, and one of them once more.",
-          lambda: replace(hgx(), gpus=(*hgx().gpus, hgx().gpus[0])),
+          lambda: replace(_small(), gpus=_small().gpus * 2),
           untrusted(3, f"{_TWICE} TOPOLOGY-DUPLICATE-GPU"), covers="A6"),
     device_case("duplicate-without-fabric", "One GPU twice, where two single GPUs are asked for.",
                 lambda: replace(h100(), gpus=h100().gpus * 2), untrusted(3, _TWICE),
-                covers="A6", policy=_TWO_GPUS),
+                covers="A6", policy=_TWO_SINGLE),
     device_case("duplicate-asked-twice", "One GPU asked twice: two reports, one device.",
                 lambda: replace(h100(), gpus=(h100().gpus[0], _second_report(h100().gpus[0]))),
-                untrusted(3, _TWICE), covers="A6", policy=_TWO_GPUS),
+                untrusted(3, _TWICE), covers="A6", policy=_TWO_SINGLE),
     device_case("duplicate-two-nonces", "One GPU with reports for two nonces.",
                 lambda: replace(h100(), gpus=(h100().gpus[0], _second_report(
                     h100().gpus[0], nonce=b"\x21" * 32))),
                 untrusted(3, f"{_TWICE} {of('gpu-1', 'NONCE')}"), covers="A2 A6",
-                policy=_TWO_GPUS),
+                policy=_TWO_SINGLE),
     device_case("duplicate-any-count", "The policy takes any number, but no copies.",
                 lambda: replace(h100(), gpus=h100().gpus * 2), untrusted(3, "DEVICES-DISTINCT"),
                 covers="A6", policy=device_policy(gpus=gpu_rules(count="any"))),
     device_case("duplicate-key", "Two identities that share one attestation key.", _shared_key,
-                untrusted(3, "DEVICES-DISTINCT"), covers="A6 A17", policy=_TWO_GPUS),
-    _node("duplicate-across-classes", "A GPU that is presented as a switch too.", hgx,
+                untrusted(3, "DEVICES-DISTINCT"), covers="A6 A17", policy=_TWO_SINGLE),
+    _node("duplicate-across-classes", "A GPU that is presented as a switch too.", _small,
           untrusted(2, f"{of('nvswitch-0', 'REPORT-FORMAT IDENTITY')} NVSWITCH-COUNT "
                        "DEVICES-DISTINCT", unreadable("nvswitch-0")),
           covers="A6 A28", evidence=items(_as_switch_too)),
@@ -138,43 +139,46 @@ DUPLICATE_CASES: tuple[DeviceCase, ...] = (
 
 
 PARTIAL_CASES: tuple[DeviceCase, ...] = (
-    _node("partial-gpu-dropped", "One GPU does not attest; the switches still serve it.",
-          lambda: replace(hgx(), gpus=hgx().gpus[:1]),
-          untrusted(3, "GPU-COUNT TOPOLOGY-COUNT TOPOLOGY-GPU-LIST"), covers="A7 A8"),
-    _node("partial-gpu-of-8-dropped", "Seven of eight GPUs attest.",
-          lambda: replace(hgx(8, 4), gpus=hgx(8, 4).gpus[1:]),
+    _node("partial-gpu-dropped", "One GPU does not attest; the switch still serves it.",
+          lambda: replace(hgx(2, 1), gpus=hgx(2, 1).gpus[:1]),
           untrusted(3, "GPU-COUNT TOPOLOGY-COUNT TOPOLOGY-GPU-LIST"), covers="A7 A8",
-          policy=hgx_policy(8, 4)),
+          policy=_TWO_GPUS),
+    _node("partial-policy-of-one", "The same, and the policy asks for one GPU: the switch tells.",
+          lambda: replace(hgx(2, 1), gpus=hgx(2, 1).gpus[:1]),
+          untrusted(3, "TOPOLOGY-GPU-LIST"), covers="A7 A8"),
     _node("partial-switch-dropped", "One switch does not attest; traffic runs through it.",
-          lambda: replace(hgx(), switches=hgx().switches[1:]),
-          untrusted(3, "NVSWITCH-COUNT TOPOLOGY-COUNT TOPOLOGY-SWITCH-LIST"), covers="A7 A8"),
+          lambda: replace(hgx(1, 2), switches=hgx(1, 2).switches[1:]),
+          untrusted(3, "NVSWITCH-COUNT TOPOLOGY-COUNT TOPOLOGY-SWITCH-LIST"), covers="A7 A8",
+          policy=_TWO_SWITCHES),
     _node("partial-smaller-node", "A whole and closed node, smaller than the one rented.",
-          lambda: hgx(1, 2), untrusted(4, "GPU-COUNT TOPOLOGY-COUNT"), covers="A7"),
+          _small, untrusted(4, "GPU-COUNT TOPOLOGY-COUNT"), covers="A7", policy=_TWO_GPUS),
     _node("partial-fewer-switches", "A whole and closed node with too few switches.",
-          lambda: hgx(2, 1), untrusted(4, "NVSWITCH-COUNT TOPOLOGY-COUNT"), covers="A7"),
-    _node("partial-gpu-added", "A ninth GPU attests that no switch serves.",
-          lambda: replace(hgx(), gpus=(*hgx().gpus, _other().gpus[0])),
-          untrusted(3, "GPU-COUNT TOPOLOGY-COUNT TOPOLOGY-GPU-LIST TOPOLOGY-SWITCH-LIST"),
+          _small, untrusted(4, "NVSWITCH-COUNT TOPOLOGY-COUNT"), covers="A7",
+          policy=_TWO_SWITCHES),
+    _node("partial-gpu-added", "A GPU more attests, which no switch serves.",
+          lambda: replace(_small(), gpus=(*_small().gpus, _other().gpus[0])),
+          untrusted(3, "GPU-COUNT TOPOLOGY-COUNT TOPOLOGY-GPU-LIST "
+                       "TOPOLOGY-SWITCH-LIST"),
           covers="A7 A8", shared=_TWO_MACHINES),
     _node("partial-switch-added", "A switch of another board attests as well.",
-          lambda: replace(hgx(), switches=(*hgx().switches, replace(
-              _other().switches[0].with_fields(position=3)))),
+          lambda: replace(_small(), switches=(
+              *_small().switches, _other().switches[0].with_fields(position=3))),
           untrusted(3, "NVSWITCH-COUNT TOPOLOGY-COUNT TOPOLOGY-GPU-LIST TOPOLOGY-SWITCH-LIST"),
           covers="A7 A8", shared=_TWO_MACHINES),
-    _node("partial-no-switches", "Only the GPUs of a Protected PCIe node.",
-          lambda: replace(hgx(), switches=()),
+    _node("partial-no-switches", "Only the GPU of a Protected PCIe node.",
+          lambda: replace(_small(), switches=()),
           untrusted(3, "NODE-CLASSES@nvswitches TOPOLOGY-COUNT TOPOLOGY-SWITCH-LIST"),
           covers="A7"),
-    _node("partial-no-gpus", "Only the switches of a Protected PCIe node.",
-          lambda: replace(hgx(), gpus=()),
+    _node("partial-no-gpus", "Only the switch of a Protected PCIe node.",
+          lambda: replace(_small(), gpus=()),
           untrusted(3, "NODE-CLASSES@gpus TOPOLOGY-COUNT TOPOLOGY-GPU-LIST"), covers="A7"),
     device_case("partial-one-of-two", "One GPU where two are asked for.", h100,
-                untrusted(4, "GPU-COUNT"), covers="A7", policy=_TWO_GPUS),
+                untrusted(4, "GPU-COUNT"), covers="A7", policy=_TWO_SINGLE),
     device_case("partial-two-of-one", "Two GPUs where one is asked for.", lambda: h100(2),
                 untrusted(4, "GPU-COUNT"), covers="A7"),
-    device_case("partial-range", "Three GPUs where one or two are asked for.", lambda: h100(3),
+    device_case("partial-range", "One GPU where two to eight are asked for.", h100,
                 untrusted(4, "GPU-COUNT"), covers="A7",
-                policy=device_policy(gpus=gpu_rules(count={"min": 1, "max": 2}))),
+                policy=device_policy(gpus=gpu_rules(count={"min": 2, "max": 8}))),
 )  # fmt: skip
 
 
@@ -193,49 +197,52 @@ def _wired(
 
 
 def _switch0(**changes: Any) -> SimNode:
-    return hgx().with_switch(0, hgx().switches[0].with_fields(**changes))
+    return _small().with_switch(0, _small().switches[0].with_fields(**changes))
 
 
 def _slots(edit: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]) -> SimNode:
     """Change the GPUs that switch 0 signs to serve."""
-    slots = _switch_fields(hgx().switches[0]).gpu_pdis
-    assert slots is not None
-    return _switch0(gpu_pdis=edit(slots))
+    return _switch0(gpu_pdis=edit(_listed(_small().switches[0], "gpu_pdis")))
 
 
-def _links(edit: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]) -> SimNode:
+def _links(edit: Callable[[tuple[bytes, ...]], tuple[bytes, ...]], switches: int = 1) -> SimNode:
     """Change the switches that GPU 0 signs to be connected to."""
-    links = _gpu_fields(hgx().gpus[0]).switch_pdis
-    assert links is not None
-    return hgx().with_gpu(0, hgx().gpus[0].with_fields(switch_pdis=edit(links)))
+    node = hgx(1, switches)
+    links = edit(_listed(node.gpus[0], "switch_pdis"))
+    return node.with_gpu(0, node.gpus[0].with_fields(switch_pdis=links))
 
 
-def _all_spt() -> SimNode:
-    """Every GPU in single-GPU mode, with the lists of the fabric all the same."""
-    node = hgx()
-    spt = (one.with_fields(protected_pcie=False, feature_flag=0) for one in node.gpus)
-    return replace(node, gpus=tuple(spt))
+def _spt(node: SimNode) -> SimNode:
+    """GPU 0 in single-GPU mode, with the list of the fabric all the same."""
+    return node.with_gpu(0, node.gpus[0].with_fields(protected_pcie=False, feature_flag=0))
 
 
-def _one_spt() -> SimNode:
-    return hgx().with_gpu(0, hgx().gpus[0].with_fields(protected_pcie=False, feature_flag=0))
+def _two_boards() -> SimNode:
+    """One GPU of this node and one of another, with a switch of this."""
+    return hgx(2, 1).with_gpu(1, _other().gpus[1])
 
 
 def _forged_switch() -> SimNode:
-    return hgx().with_switch(0, hgx().switches[0].with_report(signature=b"\x01" * 96))
+    return _small().with_switch(0, _small().switches[0].with_report(signature=b"\x01" * 96))
 
 
-_TWO_MODES = hgx_policy(gpu={"modes": ["PPCIE", "SPT"]})
+def _positions(position: int | None) -> SimNode:
+    """Switch 0 of two says another position."""
+    node = hgx(1, 2)
+    return node.with_switch(0, node.switches[0].with_fields(position=position))
+
+
+_MODES = {"modes": ["PPCIE", "SPT"]}
 
 TOPOLOGY_CASES: tuple[DeviceCase, ...] = (
-    _wired("phantom-gpu", "A switch serves a GPU that never attested, besides the two.",
-           lambda: _slots(lambda pdis: (*pdis[:2], _FOREIGN_PDI, *pdis[3:])), "GPU-LIST"),
-    _wired("gpu-replaced", "A switch serves another GPU in the place of one that attested.",
+    _wired("phantom-gpu", "A switch serves a GPU that never attested, besides the one that did.",
            lambda: _slots(lambda pdis: (pdis[0], _FOREIGN_PDI, *pdis[2:])), "GPU-LIST"),
+    _wired("gpu-replaced", "A switch serves another GPU in the place of one that attested.",
+           lambda: _slots(lambda pdis: (_FOREIGN_PDI, *pdis[1:])), "GPU-LIST"),
     _wired("gpu-slot-zero", "A switch serves nobody where an attested GPU should be.",
-           lambda: _slots(lambda pdis: (pdis[0], *(bytes(8) for _ in pdis[1:]))), "GPU-LIST"),
+           lambda: _slots(lambda pdis: (bytes(8),) * len(pdis)), "GPU-LIST"),
     _wired("gpu-listed-twice", "A switch serves one GPU in two slots.",
-           lambda: _slots(lambda pdis: (*pdis[:2], pdis[0], *pdis[3:])), "GPU-LIST"),
+           lambda: _slots(lambda pdis: (pdis[0], *pdis[:-1])), "GPU-LIST"),
     _wired("gpu-bytes-reversed", "A switch names its GPUs with their bytes turned round.",
            lambda: _slots(lambda pdis: tuple(pdi[::-1] for pdi in pdis)), "GPU-LIST"),
     _wired("gpu-list-missing", "A switch says nothing of the GPUs it serves.",
@@ -243,53 +250,63 @@ TOPOLOGY_CASES: tuple[DeviceCase, ...] = (
     _wired("phantom-switch", "A GPU is connected to a switch that never attested.",
            lambda: _links(lambda pdis: (*pdis[:-1], _FOREIGN_PDI)), "SWITCH-LIST"),
     _wired("switch-left-out", "A GPU is connected to one of the two switches only.",
-           lambda: _links(lambda pdis: pdis[:1] * 18), "SWITCH-LIST"),
+           lambda: _links(lambda pdis: pdis[:1] * 18, 2), "SWITCH-LIST",
+           policy=_TWO_SWITCHES),
     _wired("links-zero", "A GPU in Protected PCIe mode is connected to nothing.",
            lambda: _links(lambda pdis: (bytes(8),) * 18), "SWITCH-LIST"),
     _wired("links-missing", "A GPU says nothing of the switches behind its links.",
-           lambda: hgx().with_gpu(0, hgx().gpus[0].with_fields(switch_pdis=None)), "SWITCH-LIST"),
-    _wired("foreign-gpu", "A genuine GPU of another node in the place of one of this.",
-           lambda: hgx().with_gpu(1, _other().gpus[1]), "GPU-LIST SWITCH-LIST",
-           covers="A5 A8", shared=_TWO_MACHINES),
+           lambda: _small().with_gpu(0, _small().gpus[0].with_fields(switch_pdis=None)),
+           "SWITCH-LIST"),
+    _node("topology-foreign-gpu", "A genuine GPU of another node in the place of one of this.",
+          _two_boards,
+          untrusted(3, "TOPOLOGY-GPU-LIST TOPOLOGY-SWITCH-LIST"), covers="A5 A8",
+          shared=_TWO_MACHINES, policy=_TWO_GPUS),
+    device_case("topology-two-boards", "Switches are left aside; the GPUs still name two boards.",
+                lambda: replace(_two_boards(), switches=()), untrusted(3, "GPU-BOARD"),
+                covers="A5 A8", shared=_TWO_MACHINES,
+                policy=device_policy(gpus=gpu_rules(count=2, modes=["PPCIE"]), topology="any")),
     _wired("foreign-switch", "A genuine switch of another node in the place of one of this.",
-           lambda: hgx().with_switch(1, _other().switches[1]), "GPU-LIST SWITCH-LIST",
-           covers="A5 A8", shared=_TWO_MACHINES),
+           lambda: hgx(1, 2).with_switch(1, _other().switches[1]), "GPU-LIST SWITCH-LIST",
+           covers="A5 A8", shared=_TWO_MACHINES, policy=_TWO_SWITCHES),
     _wired("switch-self", "A switch reports another identity than it is certified for.",
            lambda: _switch0(device_pdi=_FOREIGN_PDI), "SWITCH-SELF"),
     _wired("zero-pdi", "A switch reports an identity of zero.",
            lambda: _switch0(device_pdi=bytes(8)), "SWITCH-SELF ZERO-PDI"),
     _wired("position-shared", "Two switches say that they are in one place.",
-           lambda: _switch0(position=1), "POSITION"),
+           lambda: _positions(1), "POSITION", policy=_TWO_SWITCHES),
     _wired("position-missing", "A switch does not say where it is.",
            lambda: _switch0(position=None), "POSITION"),
     _wired("unlocked", "A switch can be reconfigured by the host.",
            lambda: _switch0(lock_status=0), "UNLOCKED", exit_code=4, covers="A8 A11"),
     _wired("lock-missing", "A switch does not say whether it is locked.",
            lambda: _switch0(lock_status=None), "UNLOCKED", exit_code=4, covers="A8 A11"),
-    _wired("mode", "A wired node none of whose GPUs is in Protected PCIe mode.", _all_spt, "MODE",
-           exit_code=4, policy=_TWO_MODES, covers="A8 A11"),
-    _wired("mixed-mode", "One GPU of the node is outside the protected mode.", _one_spt,
-           "MIXED-MODE", policy=_TWO_MODES, covers="A8 A11"),
+    _wired("mode", "A wired node no GPU of which is in Protected PCIe mode.",
+           lambda: _spt(_small()), "MODE", exit_code=4, policy=hgx_policy(1, 1, gpu=_MODES),
+           covers="A8 A11"),
+    _wired("mixed-mode", "One GPU of the node is outside the protected mode.",
+           lambda: _spt(hgx(2, 1)), "MIXED-MODE", policy=hgx_policy(2, 1, gpu=_MODES),
+           covers="A8 A11"),
     _wired("mixed-driver", "One GPU runs under another driver.", lambda: mixed(driver="590.13"),
-           "MIXED-DRIVER", exit_code=4,
+           "MIXED-DRIVER", exit_code=4, policy=_TWO_GPUS,
            entries=lambda node: [rim_entry(node.rims[0])]),
     _wired("mixed-firmware", "One GPU was left behind on another VBIOS.",
-           lambda: mixed(vbios="96.00.F0.00.02"), "MIXED-FIRMWARE", exit_code=4,
+           lambda: mixed(vbios="96.00.F0.00.02"), "MIXED-FIRMWARE", exit_code=4, policy=_TWO_GPUS,
            entries=lambda node: [rim_entry(node.rims[1])]),
     _node("topology-forged-switch", "What a forged switch says of the fabric is nobody's word.",
           _forged_switch,
           untrusted(3, f"{of('nvswitch-0', 'REPORT-SIGNATURE')} NVSWITCH-COUNT TOPOLOGY-COUNT "
                        "TOPOLOGY-SWITCH-LIST", unproven("nvswitch-0")), covers="A1 A8"),
     device_case("topology-not-asked", "GPUs in Protected PCIe mode, whose switches nobody shows.",
-                lambda: replace(hgx(), switches=()),
+                lambda: replace(_small(), switches=()),
                 Expected(verdict="incomplete", exit_code=6,
                          not_checked=("NODE-CLASSES@topology",)), covers="A7 A8",
-                policy=device_policy(gpus=gpu_rules(count=2, modes=["PPCIE"])), shared=HOPPER),
+                policy=device_policy(gpus=gpu_rules(modes=["PPCIE"])), shared=HOPPER),
     _node("topology-all-foreign", "The whole node of somebody else, where ids are listed.",
-          _other, untrusted(4, f"{numbered('gpu', 2, 'DEVICE-LIST')} "
-                               f"{numbered('nvswitch', 2, 'DEVICE-LIST')}"),
+          lambda: hgx(1, 1, label="h100-2"),
+          untrusted(4, f"{of('gpu-0', 'DEVICE-LIST')} {of('nvswitch-0', 'DEVICE-LIST')}"),
           covers="A5 A26", shared=_TWO_MACHINES,
           policy=hgx_policy(
-              gpu={"device_ids": [one.pdi.hex() for one in hgx().gpus]},
-              nvswitch={"device_ids": [one.pdi.hex() for one in hgx().switches]})),
+              1, 1,
+              gpu={"device_ids": [one.pdi.hex() for one in _small().gpus]},
+              nvswitch={"device_ids": [one.pdi.hex() for one in _small().switches]})),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from ccverify.sim.cases.device_model import (
@@ -39,7 +40,11 @@ from ccverify.sim.nvidia import GH100, H100, NVSWITCH3, SimNode, sim_gpu, sim_sw
 __all__ = ["GOOD_DEVICE_CASES", "WAIVED_CASES", "expired_signer", "mixed"]
 
 _DAY = timedelta(days=1)
-_P384_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
+_P384_ORDER = int(
+    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
+    "C7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973",
+    16,
+)
 _CERTIFICATES = (DRIVER_RIM, VBIOS_RIM)
 _B200 = (AUTHORITIES, "rim-gb100", "ocsp-b200-1")
 _RTX = (AUTHORITIES, "rim-gb20x", "ocsp-rtx-1")
@@ -64,9 +69,7 @@ def _high_s() -> SimNode:
     gpu = node.gpus[0]
     signature = gpu.report.encode()[-96:]
     s = _P384_ORDER - int.from_bytes(signature[48:], "big")
-    return node.with_gpu(
-        0, gpu.with_report(signature=signature[:48] + s.to_bytes(48, "big"))
-    )
+    return node.with_gpu(0, gpu.with_report(signature=signature[:48] + s.to_bytes(48, "big")))
 
 
 def _zeros_in_identities() -> SimNode:
@@ -88,7 +91,7 @@ def _zeros_in_identities() -> SimNode:
 
 def mixed(**newer: str) -> SimNode:
     """The second GPU has another driver or VBIOS, with manifests of its own."""
-    node = hgx()
+    node = hgx(2, 1)
     model = replace(H100, **newer)  # type: ignore[arg-type]
     links = node.gpus[1].report.opaque
     other = sim_gpu(
@@ -148,7 +151,7 @@ GOOD_DEVICE_CASES: tuple[DeviceCase, ...] = (
           hgx, "A7 A8", policy=hgx_policy(), shared=HGX,
           claims={"gpus": [{"mode": "PPCIE"}] * 2, "nvswitches": [{"arch": "LS10"}] * 2}),
     _good("hopper-ppcie-any-order", "The order in which devices are listed means nothing.",
-          hgx, "A8", policy=hgx_policy(), shared=HGX, evidence=items(lambda all: all[::-1])),
+          hgx, "A8", policy=hgx_policy(), shared=HGX, evidence=items(lambda given: given[::-1])),
     _good("identities-mostly-zero", "Zeros in an identity, or across two, are no zero identity.",
           _zeros_in_identities, "A8", policy=hgx_policy(2, 1), shared=HGX[:3] + HGX[4:],
           entries=lambda node: answers(node, identities=True)),
@@ -160,7 +163,7 @@ GOOD_DEVICE_CASES: tuple[DeviceCase, ...] = (
           claims={"gpus": [{"arch": "BLACKWELL-GB20X", "chip_info": "GB202", "mode": "SPT"}]}),
     *(
         _good(f"blackwell-mpt-{n}", f"Multi-GPU passthrough with {n} of a board's GPUs.",
-              lambda n=n: b200("MPT", n), "A7",
+              partial(b200, "MPT", n), "A7",
               policy=_rules(count=n, architectures=["BLACKWELL"], modes=["MPT"]), shared=_B200,
               claims={"gpus": [{"mode": "MPT"}] * n})
         for n in (1, 2, 4, 8)
@@ -173,7 +176,7 @@ GOOD_DEVICE_CASES: tuple[DeviceCase, ...] = (
           entries=lambda node: (crl_entry(crl.der()) for crl in node.all_crls())),
     _good("ocsp-forms", "The issuer answers itself; responder by key; CertID by other hashes.",
           h100, "A24", shared=_CERTIFICATES, entries=_responders),
-    _good("ocsp-nonce-of-the-fetch", "Answers to whoever fetched them: they hold for as long as they say.",
+    _good("ocsp-nonce-of-the-fetch", "Answers with the nonce of whoever fetched them.",
           lambda: replace(h100(), ocsp_nonce=b"\x11" * 32), "A24", shared=_CERTIFICATES,
           entries=answers),
     _good("ocsp-last-second", "At the very second of its nextUpdate, an answer is in force.",
@@ -192,13 +195,16 @@ GOOD_DEVICE_CASES: tuple[DeviceCase, ...] = (
     _good("unknown-field", "A field of a type nobody knows is kept and shown.",
           lambda: h100().with_gpu(0, h100().gpus[0].with_fields(extra=((77, b"new"),))), "A21",
           claims={"gpus": [{"unknown_fields": [{"data": b"new".hex()}]}]}),
-    _good("high-s", "s and n - s both verify: signatures are no identity of a report.", _high_s,
-          "A20"),
+    _good("device-high-s", "s and n - s both verify: signatures are no identity of a report.",
+          _high_s, "A20"),
     _good("other-versions-claimed", "Versions beside the report are nobody's word.", h100, "A28",
-          evidence=items(lambda all: [one | {"driver_version": "999.99"} for one in all]),
+          evidence=items(lambda given: [one | {"driver_version": "999.99"} for one in given]),
           claims={"gpus": [{"driver": "590.12"}]}),
     _good("lower-case-tag", "The tag of the architecture may be in lower case.", h100, "A28",
-          evidence=items(lambda all: [one | {"arch": "hopper"} for one in all])),
+          evidence=items(lambda given: [one | {"arch": "hopper"} for one in given])),
+    _good("tag-left-out", "Without a tag, the chain alone says what the device is.", h100, "A28",
+          evidence=items(lambda given: [
+              {name: value for name, value in one.items() if name != "arch"} for one in given])),
     _good("root-left-out", "A chain may end below the root, which is pinned anyway.",
           lambda: h100().with_gpu(0, replace(h100().gpus[0], chain=h100().gpus[0].chain[:-1])),
           "A3"),
@@ -228,18 +234,19 @@ WAIVED_CASES: tuple[DeviceCase, ...] = (
           policy=_rules(fwid="if-reported")),
     _good("everything-any", "Count, architecture and mode are left open in so many words.",
           lambda: h100(2), "A7", policy=_rules(count="any", architectures="any", modes="any")),
-    _good("minimums-equal", "Versions and lists that name exactly this GPU.", h100, "A5 A18 A26",
+    _good("device-minimums-equal", "Versions and lists that name exactly this GPU.", h100,
+          "A5 A18 A26",
           policy=_rules(
               driver={"min": "590.12", "rejected": ["590.11"]},
               vbios={"min": "96.00.f0.00.01", "accepted": ["96.00.F0.00.01"]},
               firmware_ids=[H100.fwid.hex()], device_ids=[h100().gpus[0].pdi.hex()],
           )),
     _good("mixed-driver-allowed", "One GPU has a newer driver, which the policy allows.",
-          lambda: mixed(driver="590.13"), "A8", policy=hgx_policy(mixed_driver="allow"),
+          lambda: mixed(driver="590.13"), "A8", policy=hgx_policy(2, 1, mixed_driver="allow"),
           shared=HGX, entries=lambda node: _rims(node)[:1]),
     _good("mixed-firmware-allowed", "One GPU has a newer VBIOS, which the policy allows.",
           lambda: mixed(vbios="96.00.F0.00.02"), "A8",
-          policy=hgx_policy(mixed_firmware="allow"), shared=HGX,
+          policy=hgx_policy(2, 1, mixed_firmware="allow"), shared=HGX,
           entries=lambda node: _rims(node)[1:]),
     _good("topology-any", "The policy leaves the wiring aside, knowingly.", hgx, "A8",
           policy=hgx_policy() | {"topology": "any"}, shared=HGX),

@@ -20,9 +20,10 @@ from ccverify.sim.cases.device_model import (
     h100,
     hgx,
     hgx_policy,
-    of,
     ocsp_entry,
+    of,
     unproven,
+    withdrawn,
     without_answers,
 )
 from ccverify.sim.cases.model import (
@@ -114,7 +115,7 @@ GOOD_NODE_CASES: tuple[DeviceCase, ...] = (
           trusted(), policy=_rules(gpu_rules(device_ids=_ids(h100())),
                                    platform={"ppid": [_PPID]}, event_log={}),
           log=lambda evidence: evidence.ccel),
-    _case("good-freshness-waived", "Quote and GPU answer the nonce that the evidence states.",
+    _case("good-node-freshness-waived", "Quote and GPU answer the nonce that the evidence states.",
           trusted(binding={"fresh": False, "nonce": NONCE.hex()}), covers="A2 A4", nonce=None,
           policy=_rules(binding={"freshness": "waived", "relayable": "accept"})),
     _case("good-td-any", "The policy leaves the TD aside, in so many words.", trusted(),
@@ -137,7 +138,11 @@ def _foreign() -> SimNode:
 
 
 def _one_foreign() -> SimNode:
-    return hgx().with_gpu(1, hgx(label="h100-2").gpus[1])
+    return hgx(2, 1).with_gpu(1, hgx(label="h100-2").gpus[1])
+
+
+def _forged_gpu() -> SimNode:
+    return h100().with_gpu(0, h100().gpus[0].with_report(signature=b"\x01" * 96))
 
 
 RELAY_CASES: tuple[DeviceCase, ...] = (
@@ -154,6 +159,9 @@ RELAY_CASES: tuple[DeviceCase, ...] = (
     _case("relay-all-of-other-machine", "A genuine node, and not the tenant's.",
           untrusted(4, f"PLATFORM {of('gpu-0', 'DEVICE-LIST')}", _ELSEWHERE), node=_foreign,
           td=lambda: _td(platform=_OTHER_MACHINE), covers="A5 A26", shared=_TWO_MACHINES),
+    _case("relay-forged-gpu", "A GPU that proves no identity is on nobody's list.",
+          forged("REPORT-SIGNATURE", (*unproven(), *_ELSEWHERE)), node=_forged_gpu,
+          covers="A1 A5"),
     _case("relay-only-gpus-listed", "The GPU is the tenant's; in which machine, nobody says.",
           incomplete(6, _ELSEWHERE), policy=_rules(gpu_rules(device_ids=_ids(h100())))),
     _case("relay-only-platform-listed", "The machine is the tenant's; its GPU may be anywhere.",
@@ -167,9 +175,10 @@ RELAY_CASES: tuple[DeviceCase, ...] = (
           policy=hgx_policy(gpu={"device_ids": _ids(hgx())})
           | {"tdx": td_policy(platform={"ppid": [_PPID]})["tdx"]}),
     _case("relay-one-gpu-in-hgx", "One GPU of a listed node was exchanged for a foreign one.",
-          untrusted(3, f"{of('gpu-1', 'DEVICE-LIST')} TOPOLOGY-GPU-LIST TOPOLOGY-SWITCH-LIST",
+          untrusted(3, f"{of('gpu-1', 'DEVICE-LIST')} TOPOLOGY-GPU-LIST "
+                       "TOPOLOGY-SWITCH-LIST",
                     _ELSEWHERE), node=_one_foreign, covers="A5 A8 A26",
-          policy=_hgx_rules(2, 2, platform={"ppid": [_PPID]}), shared=(*HGX, "ocsp-h100-2")),
+          policy=_hgx_rules(2, 1, platform={"ppid": [_PPID]}), shared=(*HGX, "ocsp-h100-2")),
     _case("relay-claimed-accepted-elsewhere", "To accept a relay is not to accept other devices.",
           untrusted(4, of("gpu-0", "DEVICE-LIST")), node=_foreign, shared=_TWO_MACHINES,
           policy=_rules(gpu_rules(device_ids=_ids(h100())), binding={"relayable": "accept"})),
@@ -222,10 +231,6 @@ def _debug_td() -> SimCase:
     return _td().with_body(td_attributes=1 << 28 | 1)
 
 
-def _forged_gpu() -> SimNode:
-    return h100().with_gpu(0, h100().gpus[0].with_report(signature=b"\x01" * 96))
-
-
 NODE_PART_CASES: tuple[DeviceCase, ...] = (
     _case("part-td-debug", "The GPU is fine; the host reads the TD's memory.",
           untrusted(4, "ATTR-DEBUG"), td=_debug_td, covers="A11 A25"),
@@ -233,7 +238,7 @@ NODE_PART_CASES: tuple[DeviceCase, ...] = (
           forged("REPORT-SIGNATURE", unproven()), node=_forged_gpu,
           covers="A1 A25", policy=_ACCEPTED),
     _case("part-gpu-revoked", "The TD is fine; NVIDIA has withdrawn the GPU.",
-          untrusted(3, of("gpu-0", "REVOCATION")), covers="A24 A25", policy=_ACCEPTED,
+          withdrawn(), covers="A24 A25", policy=_ACCEPTED,
           entries=lambda node: [ocsp_entry(node.answer(
               *node.gpus[0].chain[1:3], status="revoked"))]),
     _case("part-rim-missing", "The TD is fine; the driver's manifest is missing.",

@@ -1,8 +1,9 @@
-"""Bad cases: reports that are malformed, not signed, not fresh, or not of the certified firmware."""
+"""Bad cases: reports that are malformed, unsigned, not fresh, or of other firmware."""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,7 @@ from ccverify.sim.nvidia.spdm import MeasurementBlock
 
 __all__ = ["DOCUMENT_CASES", "FIRMWARE_CASES", "MODE_CASES", "NONCE_CASES", "REPORT_CASES"]
 
+_P384_ORDER = bytes.fromhex("ff" * 24 + "c7634d81f4372ddf581a0db248b0a77aecec196accc52973")
 _OTHER_NONCE = bytes(range(0x20, 0x40))
 _SWITCH = (AUTHORITIES, "rim-ls10", "ocsp-h100-1")
 _MALFORMED = forged("REPORT-FORMAT", unreadable(), exit_code=2)
@@ -64,36 +66,43 @@ def _flip(at: int, mask: int = 1) -> Callable[[bytearray], bytearray]:
 # --- the evidence file ---
 
 
+def _stub() -> list[Json]:
+    """One item that is well-formed, with next to nothing in it."""
+    chain = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    evidence = {"evidence": "EeA=", "certificate": base64.b64encode(chain.encode()).decode()}
+    return [{"arch": "HOPPER", **evidence, "nonce": NONCE.hex(), "version": "1.0"}]
+
+
 def _document(
     name: str, description: str, edit: Callable[[list[Json]], Any], covers: str
 ) -> DeviceCase:
     return device_case(
         f"file-{name}", description, h100, refused("EVIDENCE-FORMAT", 2), covers=covers,
-        evidence=items(edit),
+        evidence=lambda node: json.dumps(edit(_stub()), indent=2) + "\n",
     )  # fmt: skip
 
 
 def _text(name: str, description: str, old: str, new: str, covers: str) -> DeviceCase:
     return device_case(
         f"file-{name}", description, h100, refused("EVIDENCE-FORMAT", 2), covers=covers,
-        evidence=lambda node: node.build().nvattest_json().replace(old, new, 1),
+        evidence=lambda node: json.dumps(_stub(), indent=2).replace(old, new, 1) + "\n",
     )  # fmt: skip
 
 
 DOCUMENT_CASES: tuple[DeviceCase, ...] = (
-    _document("empty-list", "No device at all is no evidence.", lambda all: [], "A1 A25"),
+    _document("empty-list", "No device at all is no evidence.", lambda given: [], "A1 A25"),
     _document("no-evidences", "The service says that all is well, and shows nothing.",
-              lambda all: {"evidences": [], "result_code": 0, "result_message": "Ok"}, "A1 A25"),
+              lambda given: {"evidences": [], "result_code": 0, "result_message": "Ok"}, "A1 A25"),
     _document("report-empty", "An item whose report is empty.",
-              lambda all: [all[0] | {"evidence": ""}], "A1"),
+              lambda given: [given[0] | {"evidence": ""}], "A1"),
     _document("chain-empty", "An item whose certificate chain is empty.",
-              lambda all: [all[0] | {"certificate": ""}], "A1"),
+              lambda given: [given[0] | {"certificate": ""}], "A1"),
     _document("report-missing", "An item without a report.",
-              lambda all: [{k: v for k, v in all[0].items() if k != "evidence"}], "A1"),
+              lambda given: [{k: v for k, v in given[0].items() if k != "evidence"}], "A1"),
     _document("base64-stray-bits", "Base64 that two decoders may read differently.",
-              lambda all: [all[0] | {"evidence": all[0]["evidence"].rstrip("=") + "*"}], "A21"),
+              lambda given: [given[0] | {"evidence": "EeB="}], "A21"),
     _document("129-devices", "More devices than a rack has.",
-              lambda all: [{"arch": "HOPPER", "evidence": "EeA=", "certificate": "LS0t"}] * 129,
+              lambda given: given * 129,
               "A22"),
     _text("duplicate-member", "Two architectures in one item: one reader takes the first.",
           '"arch"', '"arch": "BLACKWELL",\n    "arch"', "A21"),
@@ -177,8 +186,7 @@ REPORT_CASES: tuple[DeviceCase, ...] = (
             edit=lambda gpu: gpu.with_report(signature=bytes(96)), covers="A1 A20"),
     _report("signature-r-is-order", "r is the order of the group, which no signature has.",
             _UNSIGNED, covers="A20",
-            edit=lambda gpu: gpu.with_report(signature=bytes.fromhex(
-                "ff" * 24 + "c7634d81f4372ddf581a0db248b0a77aecec196accc52973" + "00" * 47 + "01"))),
+            edit=lambda gpu: gpu.with_report(signature=_P384_ORDER + bytes(47) + b"\x01")),
     _report("measurement-flipped", "One bit of a measurement was changed after signing.",
             _UNSIGNED, evidence=_reports(_flip(37 + 8 + 55 * 21 + 20))),
     _report("mode-flipped", "The host turns FEATURE_FLAG after the GPU signed it.", _UNSIGNED,
@@ -188,7 +196,7 @@ REPORT_CASES: tuple[DeviceCase, ...] = (
             covers="A1 A17"),
     _report("says-ok", "The service calls a forged report good, result code 0.", _UNSIGNED,
             edit=lambda gpu: gpu.with_report(signature=b"\x01" * 96), covers="A25 A28",
-            evidence=items(lambda all: {"evidences": all, "result_code": 0,
+            evidence=items(lambda given: {"evidences": given, "result_code": 0,
                                         "result_message": "Ok"})),
     _switch_report("report-cut", "A switch's report ends inside its opaque data.",
                    forged("REPORT-FORMAT", unreadable("nvswitch-0"), "nvswitch-0", exit_code=2),
@@ -212,7 +220,9 @@ def _nonce(
     covers: str = "A2",
     **options: Any,
 ) -> DeviceCase:
-    return device_case(f"nonce-{name}", description, node, expected, covers=covers, **options)
+    return device_case(
+        f"device-nonce-{name}", description, node, expected, covers=covers, **options
+    )
 
 
 def _last_bit() -> SimNode:
@@ -258,7 +268,7 @@ NONCE_CASES: tuple[DeviceCase, ...] = (
            untrusted(3, of("gpu-1", "NONCE")), _two_requests, "A4 A6",
            policy=device_policy(gpus=gpu_rules(count=2))),
     _nonce("of-two-requests-waived", "Freshness is waived; that all is of one request is not.",
-           untrusted(3, "BIND-CONSISTENT"), _two_requests, "A4 A6", nonce=None,
+           untrusted(3, "BIND-DEVICES"), _two_requests, "A4 A6", nonce=None,
            policy=device_policy(gpus=gpu_rules(count=2), binding={"freshness": "waived"})),
     _nonce("claim-wrong-waived", "Freshness is waived: the stated nonce must be the signed one.",
            untrusted(3, of("gpu-0", "NONCE")),
@@ -354,7 +364,8 @@ MODE_CASES: tuple[DeviceCase, ...] = (
     _mode("not-stated", "Old firmware that names no mode, under a policy that asks for one.",
           lambda gpu: gpu.in_mode(None)),
     _mode("contradiction", "FEATURE_FLAG says single GPU, the older field Protected PCIe.",
-          lambda gpu: gpu.with_fields(protected_pcie=True)),
+          lambda gpu: gpu.with_fields(protected_pcie=True),
+          policy=device_policy(topology="any")),
     _mode("without-version", "FEATURE_FLAG without the version that defines it.",
           lambda gpu: gpu.with_fields(opaque_data_version=None)),
     _mode("without-flag", "Opaque data version 1 without the flag it calls for.",

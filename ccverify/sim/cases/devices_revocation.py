@@ -21,10 +21,11 @@ from ccverify.sim.cases.device_model import (
     device_policy,
     gpu_rules,
     h100,
-    of,
     ocsp_entry,
+    of,
     switch,
     switch_policy,
+    withdrawn,
     without_answers,
 )
 from ccverify.sim.cases.model import Expected, Json, refused, untrusted
@@ -40,9 +41,8 @@ _BUT_IDENTITY = (*_RIMS, AUTHORITIES)
 _NODE = h100()
 _IDENTITY, _PROVISIONER, _IDENTITY_CA = _NODE.gpus[0].chain[1:4]
 
-# A bad answer that is genuine and current is an answer: the status is known, and it is bad.
-_REVOKED = untrusted(3, of("gpu-0", "REVOCATION"))
-# An answer that nobody may give, or that does not know, tells nothing.
+_REVOKED = withdrawn()
+# An answer that nobody may give, that does not know, or that is no longer in force.
 _NO_WORD = untrusted(3, of("gpu-0", "REVOCATION"), of("gpu-0", "REVOCATION-FRESH").split())
 _OPEN = Expected(
     verdict="incomplete", exit_code=5,
@@ -129,7 +129,7 @@ OCSP_CASES: tuple[DeviceCase, ...] = (
           _about("revoked"), policy=_IF_GIVEN),
     _ocsp("revoked-any", "Even who gives revocation up is told that the device is revoked.",
           _REVOKED, _about("revoked"), policy=device_policy(gpus=gpu_rules(revocation="any"))),
-    _ocsp("stale-revoked", "Revocation is for ever, however old the answer.", _REVOKED,
+    _ocsp("stale-revoked", "Revocation is for ever, however old the answer.", _NO_WORD,
           _about("revoked", this_update=_NODE.at - 90 * _DAY, next_update=_NODE.at - 83 * _DAY)),
     _ocsp("stale", "A good answer that has run out an hour ago.", _STALE,
           _about("good", next_update=_NODE.at - _HOUR)),
@@ -168,7 +168,7 @@ OCSP_CASES: tuple[DeviceCase, ...] = (
     _ocsp("try-later", "The responder gave no answer at all, and that was saved.", refused(),
           _changed(response_status=3)),
     device_case("ocsp-switch-revoked", "NVIDIA has withdrawn an NVSwitch.", switch,
-                untrusted(3, of("nvswitch-0", "REVOCATION")), covers="A24",
+                withdrawn("nvswitch-0"), covers="A24",
                 policy=switch_policy(), shared=("rim-ls10", AUTHORITIES),
                 entries=lambda node: [ocsp_entry(node.answer(
                     *node.switches[0].chain[1:3], status="revoked"))]),
@@ -218,7 +218,9 @@ DEVICE_CRL_CASES: tuple[DeviceCase, ...] = (
 # --- the clock ---
 
 _LATE = untrusted(
-    5, of("gpu-0", "RIM-VALIDITY REVOCATION-FRESH"), of("gpu-0", "REVOCATION RIM-REVOCATION").split()
+    5,
+    of("gpu-0", "RIM-VALIDITY REVOCATION-FRESH"),
+    of("gpu-0", "REVOCATION RIM-REVOCATION").split(),
 )
 _EARLY = untrusted(
     5, of("gpu-0", "CHAIN-VALIDITY RIM-VALIDITY REVOCATION-FRESH"),

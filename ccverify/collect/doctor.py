@@ -1,0 +1,164 @@
+"""What this machine can give, what it cannot, and what to do about it; no report is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ccverify.collect.files import Files, OsFiles
+from ccverify.collect.machine import PROC, is_tdx_guest
+from ccverify.collect.merge import checked, part_of
+from ccverify.collect.model import Absence, Source
+from ccverify.collect.running import Reply, call_all, late_absence, raised_absence
+
+__all__ = [
+    "FULL_BUNDLE",
+    "Diagnosis",
+    "Machine",
+    "Part",
+    "diagnose",
+    "read_machine",
+]
+
+FULL_BUNDLE: Final[tuple[tuple[str, ...], ...]] = (
+    ("tdx-quote",),
+    ("ccel", "dstack-log"),
+    ("gpu",),
+    ("fabric",),
+)
+"""What a bundle needs to say everything about a machine: one part of each group.
+
+NVSwitches are not among it: guests have them only under Protected PCIe.
+"""
+
+_NVIDIA_VERSION: Final = Path("driver/nvidia/version")
+_DRIVER: Final = re.compile(rb"Module(?: for \S+)?\s+(\d+\.\d+(?:\.\d+)?)")
+_MAX_VERSION_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Facts about the machine.
+
+    Attributes:
+        kernel: release, as `uname -r` says it.
+        tdx_guest: whether the processor says that it runs a TD; None if that cannot be read.
+        nvidia_driver: version of the loaded kernel module; None if none is loaded.
+        root: whether this process runs as root.
+    """
+
+    kernel: str
+    tdx_guest: bool | None
+    nvidia_driver: str | None
+    root: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Whether one part of a bundle can be had.
+
+    Attributes:
+        part: its name.
+        available: from whom.
+        absences: what is missing, from everybody who cannot give it; equal ones once.
+        needed: whether a full bundle needs it, or another one of its group.
+    """
+
+    part: str
+    available: tuple[str, ...]
+    absences: tuple[Absence, ...]
+    needed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes:
+        machine: facts.
+        parts: every part, in the order of the sources.
+    """
+
+    machine: Machine
+    parts: tuple[Part, ...]
+
+    @property
+    def missing(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of `FULL_BUNDLE` of which no part can be had."""
+        there = {part.part for part in self.parts if part.available}
+        return tuple(group for group in FULL_BUNDLE if not there.intersection(group))
+
+
+def diagnose(
+    sources: Sequence[Source],
+    *,
+    timeout: float = 30.0,
+    clock: Callable[[], float] = time.monotonic,
+    machine: Machine | None = None,
+) -> Diagnosis:
+    """Ask every source at once what keeps it from giving its parts.
+
+    Args:
+        sources: whom to ask.
+        timeout: seconds for each.
+        clock: monotonic seconds.
+        machine: facts about it; read if None.
+    """
+    replies = call_all([source.diagnose for source in sources], seconds=timeout, clock=clock)
+    available: dict[str, list[str]] = {}
+    absences: dict[str, list[Absence]] = {}
+    for source, reply in zip(sources, replies, strict=True):
+        found = _found(source, reply, timeout)
+        for part in source.gives:
+            available.setdefault(part, [])
+            mine = [one for one in found if part_of(one.label) in (part, *_foreign(source, one))]
+            absences.setdefault(part, []).extend(mine)
+            if not mine:
+                available[part].append(source.name)
+    needed = {part for group in FULL_BUNDLE for part in group}
+    parts = (
+        Part(part, tuple(names), _distinct(absences[part]), part in needed)
+        for part, names in available.items()
+    )
+    return Diagnosis(machine or read_machine(), tuple(parts))
+
+
+def _found(source: Source, reply: Reply, timeout: float) -> list[Absence]:
+    if reply.late:
+        return [late_absence(part, source.name, timeout) for part in source.gives]
+    if reply.raised is not None:
+        return [raised_absence(part, source.name, reply.raised) for part in source.gives]
+    found = (checked(outcome, source.gives[0], source.name) for outcome in reply.outcomes)
+    return [one for one in found if isinstance(one, Absence)]
+
+
+def _foreign(source: Source, absence: Absence) -> tuple[str, ...]:
+    """An absence of something that is no part of the source keeps it from all of its parts."""
+    part = part_of(absence.label)
+    return () if part in source.gives else (part,)
+
+
+def _distinct(absences: Iterable[Absence]) -> tuple[Absence, ...]:
+    """Eight GPUs with one and the same trouble are told once."""
+    told = {(one.reason, one.text, one.remedy, one.source): one for one in reversed([*absences])}
+    return tuple(reversed(told.values()))
+
+
+def read_machine(proc: Path = PROC, files: Files | None = None) -> Machine:
+    """Read the facts; what cannot be read is None."""
+    files = files or OsFiles()
+    try:
+        match = _DRIVER.search(files.read(proc / _NVIDIA_VERSION, _MAX_VERSION_BYTES))
+    except OSError:
+        match = None
+    return Machine(
+        kernel=os.uname().release,
+        tdx_guest=is_tdx_guest(proc, files),
+        nvidia_driver=match.group(1).decode("ascii") if match else None,
+        root=os.geteuid() == 0,
+    )

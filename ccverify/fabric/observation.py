@@ -1,0 +1,425 @@
+"""What NVML says of GPUs, links and fabric, as seen from inside the guest.
+
+None of it is signed.  Fabric state, cluster and cliques reach the driver from the Fabric Manager
+in a message nobody authenticates: that the driver said so is measured, what it said is asserted
+by the host.  An observation is bound into a bundle, so it can be compared with signed evidence
+and with the manager's statement; it never stands in for either.
+
+Every value is either there or an `Absent` with NVML's return code, because the two differ: a GPU
+without NVLink encryption and a driver that cannot say are not the same.  The JSON form is of
+format ``ccverify/fabric-observation/v1``; an absent value is ``{"absent": "NVML_ERROR_…"}``.
+Pure: the reading of NVML is `ccverify.collect.fabric`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from ccverify.errors import EvidenceError
+from ccverify.strict_json import parse_json
+
+__all__ = [
+    "FORMAT",
+    "MAX_GPUS",
+    "MAX_LINKS",
+    "Absent",
+    "Clique",
+    "ConfidentialComputing",
+    "FabricInfo",
+    "FabricObservation",
+    "GpuObservation",
+    "NvLink",
+    "NvLinkFirmware",
+    "PeerAccess",
+    "PlatformInfo",
+    "Reading",
+    "parse_observation",
+    "serialize_observation",
+]
+
+FORMAT: Final = "ccverify/fabric-observation/v1"
+MAX_GPUS: Final = 64
+"""Most GPUs of one guest; real machines have at most 16."""
+MAX_LINKS: Final = 64
+"""Most NVLinks of one GPU; NVML 13 knows of 36."""
+MAX_CLIQUES: Final = 64
+MAX_FIRMWARE: Final = 100
+_MAX_TEXT: Final = 128
+
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_TEXT = re.compile(r"[ -~]*")
+_HEX = re.compile(r"[0-9a-f]*")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A value that NVML did not give.
+
+    Attributes:
+        code: the name of NVML's return code (``NVML_ERROR_NOT_SUPPORTED``), or
+            ``NOT_IN_STRUCT`` where the struct version in use has no such field, or
+            ``UNREADABLE`` where the answer was no text or out of its range.
+    """
+
+    code: str
+
+
+Reading: TypeAlias = _T | Absent
+"""A value, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidentialComputing:
+    """The machine-wide settings; meanings are in `ccverify.fabric.nvml_values`."""
+
+    environment: Reading[int]
+    feature: Reading[int]
+    dev_tools: Reading[int]
+    multi_gpu_mode: Reading[int]
+    cpu_capabilities: Reading[int]
+    gpu_capabilities: Reading[int]
+    gpus_ready: Reading[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Clique:
+    """A clique the GPU belongs to; the type came with ``nvmlGpuFabricInfo_v4_t``."""
+
+    type: Reading[int]
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FabricInfo:
+    """``nvmlGpuFabricInfo_t`` of one GPU.
+
+    Attributes:
+        struct_version: 1 to 4, the version the driver answered in.
+        state: registration with the fabric (`FABRIC_STATES`).
+        status: NVML return code of the registration; means something when it is completed.
+        cluster_uuid: 16 bytes in hex; all zero where none was assigned.
+        cliques: one before version 4.
+        health_mask: raw; `decode_health_mask` reads it.
+        health_summary: since version 3.
+    """
+
+    struct_version: int
+    state: int
+    status: int
+    cluster_uuid: str
+    cliques: tuple[Clique, ...]
+    health_mask: Reading[int]
+    health_summary: Reading[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformInfo:
+    """``nvmlPlatformInfo_v2_t``: where the GPU sits.  The first two are 16 raw bytes in hex."""
+
+    ib_guid: str
+    chassis_serial: str
+    slot: int
+    tray: int
+    host: int
+    peer_type: int
+    module: int
+
+
+@dataclass(frozen=True, slots=True)
+class NvLinkFirmware:
+    """One microcode of ``nvmlNvLinkInfo_v2_t``."""
+
+    type: int
+    major: int
+    minor: int
+    sub_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class NvLink:
+    """One NVLink of a GPU.  An active state proves nothing about a partition."""
+
+    index: int
+    state: Reading[int]
+    version: Reading[int]
+    remote_type: Reading[int]
+    remote_bus_id: Reading[str]
+    remote_device_id: Reading[int]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuObservation:
+    """One GPU.
+
+    Attributes:
+        index: NVML's index, which the labels of a bundle use too.
+        pdi: the 64-bit per-device identifier as an integer in 16 hex digits.
+        encrypted: 1 where NVLink encryption is on (``nvmlDeviceGetNvLinkInfo``).
+        links: absent as a whole where the GPU has no NVLink.
+    """
+
+    index: int
+    uuid: Reading[str]
+    architecture: Reading[int]
+    pci_bus_id: Reading[str]
+    serial: Reading[str]
+    pdi: Reading[str]
+    module: Reading[int]
+    vbios: Reading[str]
+    platform: Reading[PlatformInfo]
+    fabric: Reading[FabricInfo]
+    encrypted: Reading[int]
+    firmware: Reading[tuple[NvLinkFirmware, ...]]
+    links: Reading[tuple[NvLink, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAccess:
+    """What one GPU may do with the memory of another (`P2P_STATUS`, `TOPOLOGY_LEVELS`)."""
+
+    gpu: int
+    peer: int
+    read: Reading[int]
+    write: Reading[int]
+    nvlink: Reading[int]
+    atomics: Reading[int]
+    ancestor: Reading[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FabricObservation:
+    """Everything NVML said, at one time."""
+
+    driver: Reading[str]
+    nvml: Reading[str]
+    confidential_computing: ConfidentialComputing
+    gpus: tuple[GpuObservation, ...]
+    peers: tuple[PeerAccess, ...]
+
+
+# --- between values and JSON ---------------------------------------------------------------------
+
+
+class _Codec(NamedTuple):
+    """How one kind of value is read from JSON and written; both check it, with its path."""
+
+    read: Callable[[Any, str], Any]
+    write: Callable[[Any, str], Any]
+
+
+def _wrong(where: str, expected: str, found: Any) -> EvidenceError:
+    return EvidenceError(
+        "fabric observation is malformed",
+        expected=expected,
+        found=repr(found)[:100],
+        where=where,
+        hint="the observation is written by ccverify collect; do not edit it",
+    )
+
+
+def _scalar(check: Callable[[Any], bool], expected: str) -> _Codec:
+    def checked(value: Any, where: str) -> Any:
+        if not check(value):
+            raise _wrong(where, expected, value)
+        return value
+
+    return _Codec(checked, checked)
+
+
+def _uint(bits: int) -> _Codec:
+    most = (1 << bits) - 1
+    return _scalar(lambda v: type(v) is int and 0 <= v <= most, f"an integer from 0 to {most}")
+
+
+def _matching(pattern: re.Pattern[str], least: int, most: int, expected: str) -> _Codec:
+    return _scalar(
+        lambda v: isinstance(v, str) and least <= len(v) <= most and bool(pattern.fullmatch(v)),
+        expected,
+    )
+
+
+def _hex(octets: int) -> _Codec:
+    return _matching(_HEX, 2 * octets, 2 * octets, f"{octets} bytes in lower-case hex")
+
+
+_U8, _U32 = _uint(8), _uint(32)
+_STRING = _matching(_TEXT, 0, _MAX_TEXT, f"at most {_MAX_TEXT} printable ASCII characters")
+_REASON = _matching(_CODE, 1, 64, "the name of a return code")
+
+
+def _reading(inner: _Codec) -> _Codec:
+    def read(value: Any, where: str) -> Any:
+        if isinstance(value, dict) and value.keys() == {"absent"}:
+            return Absent(_REASON.read(value["absent"], f"{where}.absent"))
+        return inner.read(value, where)
+
+    def write(value: Any, where: str) -> Any:
+        if isinstance(value, Absent):
+            return {"absent": _REASON.write(value.code, f"{where}.absent")}
+        return inner.write(value, where)
+
+    return _Codec(read, write)
+
+
+def _list(inner: _Codec, most: int) -> _Codec:
+    def read(value: Any, where: str) -> Any:
+        if not isinstance(value, list) or len(value) > most:
+            raise _wrong(where, f"a list of at most {most}", value)
+        return tuple(inner.read(item, f"{where}[{at}]") for at, item in enumerate(value))
+
+    def write(value: Any, where: str) -> Any:
+        if not isinstance(value, tuple) or len(value) > most:
+            raise _wrong(where, f"a tuple of at most {most}", value)
+        return [inner.write(item, f"{where}[{at}]") for at, item in enumerate(value)]
+
+    return _Codec(read, write)
+
+
+def _record(kind: type, **members: _Codec) -> _Codec:
+    def read(value: Any, where: str) -> Any:
+        if not isinstance(value, dict) or value.keys() != members.keys():
+            found = sorted(value) if isinstance(value, dict) else value
+            raise _wrong(where, f"an object with {', '.join(members)}", found)
+        fields = {n: codec.read(value[n], f"{where}.{n}") for n, codec in members.items()}
+        return kind(**fields)
+
+    def write(value: Any, where: str) -> Any:
+        if not isinstance(value, kind):
+            raise _wrong(where, kind.__name__, value)
+        return {n: codec.write(getattr(value, n), f"{where}.{n}") for n, codec in members.items()}
+
+    return _Codec(read, write)
+
+
+_NUMBER, _WORDS = _reading(_U32), _reading(_STRING)
+
+_CONFIDENTIAL = _record(
+    ConfidentialComputing,
+    environment=_NUMBER,
+    feature=_NUMBER,
+    dev_tools=_NUMBER,
+    multi_gpu_mode=_NUMBER,
+    cpu_capabilities=_NUMBER,
+    gpu_capabilities=_NUMBER,
+    gpus_ready=_NUMBER,
+)
+_FABRIC = _record(
+    FabricInfo,
+    struct_version=_U8,
+    state=_U8,
+    status=_U32,
+    cluster_uuid=_hex(16),
+    cliques=_list(_record(Clique, type=_reading(_U8), id=_U32), MAX_CLIQUES),
+    health_mask=_NUMBER,
+    health_summary=_reading(_U8),
+)
+_PLATFORM = _record(
+    PlatformInfo,
+    ib_guid=_hex(16),
+    chassis_serial=_hex(16),
+    slot=_U8,
+    tray=_U8,
+    host=_U8,
+    peer_type=_U8,
+    module=_U8,
+)
+_FIRMWARE = _record(NvLinkFirmware, type=_U8, major=_U32, minor=_U32, sub_minor=_U32)
+_LINK = _record(
+    NvLink,
+    index=_U8,
+    state=_NUMBER,
+    version=_NUMBER,
+    remote_type=_NUMBER,
+    remote_bus_id=_WORDS,
+    remote_device_id=_NUMBER,
+)
+_GPU = _record(
+    GpuObservation,
+    index=_U8,
+    uuid=_WORDS,
+    architecture=_NUMBER,
+    pci_bus_id=_WORDS,
+    serial=_WORDS,
+    pdi=_reading(_hex(8)),
+    module=_NUMBER,
+    vbios=_WORDS,
+    platform=_reading(_PLATFORM),
+    fabric=_reading(_FABRIC),
+    encrypted=_NUMBER,
+    firmware=_reading(_list(_FIRMWARE, MAX_FIRMWARE)),
+    links=_reading(_list(_LINK, MAX_LINKS)),
+)
+_PEER = _record(
+    PeerAccess,
+    gpu=_U8,
+    peer=_U8,
+    read=_NUMBER,
+    write=_NUMBER,
+    nvlink=_NUMBER,
+    atomics=_NUMBER,
+    ancestor=_NUMBER,
+)
+_OBSERVATION = _record(
+    FabricObservation,
+    driver=_WORDS,
+    nvml=_WORDS,
+    confidential_computing=_CONFIDENTIAL,
+    gpus=_list(_GPU, MAX_GPUS),
+    peers=_list(_PEER, MAX_GPUS * (MAX_GPUS - 1)),
+)
+
+
+def parse_observation(data: bytes) -> FabricObservation:
+    """Parse a fabric observation.
+
+    Args:
+        data: UTF-8 JSON of format `FORMAT`, at most 4 MiB.
+
+    Raises:
+        EvidenceError: not strict JSON, another format, a member missing, unknown or of the
+            wrong kind, an index that appears twice, or a peer that is not among the GPUs.
+    """
+    document = parse_json(data, what="fabric observation", error=EvidenceError)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else document
+        raise _wrong("$.format", FORMAT, found)
+    body = {name: value for name, value in document.items() if name != "format"}
+    observation: FabricObservation = _OBSERVATION.read(body, "$")
+    _require_consistent(observation)
+    return observation
+
+
+def serialize_observation(observation: FabricObservation) -> bytes:
+    """Write an observation: UTF-8 JSON with sorted members, the same bytes every time.
+
+    Raises:
+        EvidenceError: a value is outside what `parse_observation` accepts.
+    """
+    body = _OBSERVATION.write(observation, "$")
+    _require_consistent(observation)
+    text = json.dumps({"format": FORMAT, **body}, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8")
+
+
+def _require_consistent(observation: FabricObservation) -> None:
+    gpus = [gpu.index for gpu in observation.gpus]
+    _require_distinct(gpus, "$.gpus", "index")
+    for at, gpu in enumerate(observation.gpus):
+        if not isinstance(gpu.links, Absent):
+            _require_distinct([link.index for link in gpu.links], f"$.gpus[{at}].links", "index")
+    _require_distinct([(p.gpu, p.peer) for p in observation.peers], "$.peers", "pair")
+    known = set(gpus)
+    for at, pair in enumerate(observation.peers):
+        if pair.gpu == pair.peer or not {pair.gpu, pair.peer} <= known:
+            raise _wrong(f"$.peers[{at}]", "two of the GPUs", (pair.gpu, pair.peer))
+
+
+def _require_distinct(values: Sequence[Hashable], where: str, what: str) -> None:
+    if len(set(values)) != len(values):
+        raise _wrong(where, f"every {what} once", f"an {what} twice")
