@@ -154,6 +154,14 @@ def test_freshness(
     assert verdict.binding["fresh"] is (nonce is not None)
 
 
+def test_a_stated_nonce_is_not_used_where_freshness_is_required() -> None:
+    verdict = judge(STATED, rules(BASE), nonce=None)
+    assert set(against(verdict).values()) == {OPEN}
+    assert open_codes(verdict) == {"BIND-FRESH", "GPU-NONCE", "TDX-REPORT-DATA"}
+    assert verdict.binding is not None
+    assert verdict.binding["nonce"] is None
+
+
 def test_no_waiver_accepts_a_contradiction() -> None:
     """The nonce that a response states is compared wherever it is used."""
     other = replace(STATED, binding=replace(STATED.binding, request_nonce=bytes(32)))

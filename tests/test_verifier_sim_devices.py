@@ -36,6 +36,7 @@ from ccverify.policy.judge_topology import judge_topology
 from ccverify.policy.model import TopologyPolicy
 from ccverify.sim.nvidia import B200, H100, NVSWITCH3, RTX_PRO_6000, SimNode, SimNvidiaIssuer
 from ccverify.sim.nvidia.device import sim_gpu, sim_switch
+from ccverify.sim.nvidia.pki import dmtf_device_info
 
 FAIL, OPEN = State.FAIL, State.NOT_CHECKED
 NODE = SimNode.hopper_ppcie(2, 1)
@@ -126,6 +127,53 @@ def test_a_device_under_another_root() -> None:
     foreign = sim_gpu(STRANGER, H100, "node-1/gpu-0")
     verdict = judge_node(ONE.with_gpu(0, foreign), SINGLE, nvidia=sim_collateral(ONE))
     assert failed_codes(verdict) == {"GPU-CHAIN", "GPU-COUNT"}
+
+
+def test_a_chain_that_certifies_no_firmware() -> None:
+    """Nothing but the FWID is missing: the attestation key could be that of any firmware."""
+    leaf, *rest = ONE.gpus[0].chain
+    bare = replace(leaf, extensions=leaf.extensions[:-1])
+    node = ONE.with_gpu(0, ONE.gpus[0].with_chain((bare, *rest)))
+    verdict = judge_node(node, SINGLE)
+    assert failed_codes(verdict) == {"GPU-CHAIN", "GPU-COUNT"}
+    found = one(verdict, "GPU-CHAIN", "gpu-0").found or ""
+    assert "does not certify its firmware" in found
+
+
+def test_an_attestation_key_of_another_chip() -> None:
+    """The DMTF device info of certificate [0] names another product than the chain."""
+    leaf, *rest = ONE.gpus[0].chain
+    for text, passes in (
+        ("NVIDIA:GH100:1", True),
+        ("NVIDIA:GB100:1", False),
+        ("AMD:GH100:1", False),
+    ):
+        said = tuple(
+            dmtf_device_info(text) if own.oid == "2.5.29.17" else own for own in leaf.extensions
+        )
+        assert said != leaf.extensions
+        other = replace(leaf, extensions=said)
+        verdict = judge_node(ONE.with_gpu(0, ONE.gpus[0].with_chain((other, *rest))), SINGLE)
+        assert verdict.trusted is passes
+        assert failed_codes(verdict) == (set() if passes else {"GPU-IDENTITY", "GPU-COUNT"})
+
+
+def test_an_identity_of_zeros_is_told() -> None:
+    zero = sim_gpu(ONE.issuer, H100, "nobody", pdi=bytes(8))
+    verdict = judge_node(ONE.with_gpu(0, zero), SINGLE)
+    assert failed_codes(verdict) == {"GPU-IDENTITY", "GPU-COUNT"}
+    found = one(verdict, "GPU-IDENTITY", "gpu-0").found or ""
+    assert "certificate [1] has an all-zero device identifier" in found
+
+
+def test_the_first_problem_of_a_chain_is_the_one_that_is_told() -> None:
+    foreign = sim_gpu(STRANGER, H100, "node-1/gpu-0")
+    verdict = judge_node(ONE.with_gpu(0, foreign), SINGLE, nvidia=sim_collateral(ONE))
+    assert "root that is not pinned" in (one(verdict, "GPU-CHAIN", "gpu-0").found or "")
+    leaf, _, *rest = ONE.gpus[0].chain
+    node = ONE.with_gpu(0, replace(ONE.gpus[0], chain=(leaf, *rest)))
+    verdict = judge_node(node, SINGLE, nvidia=sim_collateral(ONE))
+    assert "not a device identity" in (one(verdict, "GPU-CHAIN", "gpu-0").found or "")
 
 
 # --- topology ------------------------------------------------------------------------------------
@@ -314,6 +362,8 @@ def test_devices_that_are_not_genuine_have_no_part_in_the_topology() -> None:
     assert {f.found for f in findings if f.state is State.PASS} == {"2 attested devices"}
     assert [f.code for f in findings] == [code.value for code in TopologyCode]
     assert forged.device_id is None
+    weak = judge_topology(TopologyPolicy(2, 1), [forged, gpus[1]], switches, Assurance.NONE)
+    assert {finding.assurance for finding in weak} == {Assurance.NONE}
 
 
 # --- manifests -----------------------------------------------------------------------------------
@@ -364,6 +414,25 @@ def test_every_measurement_with_a_golden_value_counts() -> None:
         evil = ONE.with_gpu(0, ONE.gpus[0].with_measurement(index, b"\x66" * 48))
         verdict = judge_node(evil, SINGLE, nvidia=collateral)
         assert against(verdict) == {("GPU-MEASUREMENTS", "gpu-0"): FAIL}, index
+
+
+def test_the_measurement_of_a_unit_that_is_disabled_means_nothing() -> None:
+    evil = ONE.gpus[0].with_measurement(35, b"\x66" * 48)
+    assert judge_node(ONE.with_gpu(0, evil), SINGLE).trusted
+    enabled = evil.with_fields(nvdec0_enabled=True)
+    verdict = judge_node(ONE.with_gpu(0, enabled), SINGLE)
+    assert against(verdict) == {("GPU-MEASUREMENTS", "gpu-0"): FAIL}
+    assert verdict.gpus[0].values["measurements"]["mismatched"] == [35]
+    unsaid = evil.with_fields(nvdec0_enabled=None)
+    assert failed_codes(judge_node(ONE.with_gpu(0, unsaid), SINGLE)) == {"GPU-MEASUREMENTS"}
+
+
+def test_a_switch_that_does_not_name_its_manifest() -> None:
+    silent = NODE.with_switch(0, NODE.switches[0].with_fields(bios_version=None))
+    verdict = judge_node(silent, SMALL)
+    assert {subject for _, subject in against(verdict)} == {"nvswitch-0"}
+    found = one(verdict, "NVSWITCH-RIM", "nvswitch-0").found or ""
+    assert found == "the report lacks VBIOS_VERSION, which names its manifest"
 
 
 def test_two_editions_that_contradict_each_other() -> None:

@@ -25,7 +25,16 @@ MAX_ITEMS: Final = 8192
 """Default of the most data items: heads of every kind, keys included."""
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
-_MAJOR = ("unsigned", "negative", "byte string", "text", "array", "map", "tag", "simple value")
+_MAJOR = (
+    "an integer",
+    "a negative integer",
+    "a byte string",
+    "a text",
+    "an array",
+    "a map",
+    "a tag",
+    "a simple value",
+)
 _KEYS: Final = frozenset({_UNSIGNED, _NEGATIVE, _TEXT})
 _SIMPLE_VALUES: Final = frozenset({20, 21, 22})  # false, true, null
 _INDEFINITE: Final = 31
@@ -110,7 +119,7 @@ def _walk(data: bytes, at: int, depth: int, items: int, fail: Callable[..., NoRe
         start = at
         major, argument, at = _read_head(data, at, fail)
         if is_key and major not in _KEYS:
-            fail(f"a map key is a {_MAJOR[major]}", start, "integer or text")
+            fail(f"a map key is {_MAJOR[major]}", start, "integer or text")
         if major in (_BYTES, _TEXT):
             if argument > len(data) - at:
                 fail("it ends inside a string", start, f"{argument} bytes")
@@ -118,7 +127,7 @@ def _walk(data: bytes, at: int, depth: int, items: int, fail: Callable[..., NoRe
         elif major in (_ARRAY, _MAP):
             inside = argument * (2 if major == _MAP else 1)
             if inside > len(data) - at:
-                fail(f"it ends inside a {_MAJOR[major]}", start, f"{inside} data items")
+                fail(f"it ends inside {_MAJOR[major]}", start, f"{inside} data items")
             if len(open_containers) > depth:
                 fail("it is nested too deeply", start, f"at most {depth} levels")
             open_containers.append([inside, major == _MAP])
@@ -142,7 +151,7 @@ def _read_head(data: bytes, at: int, fail: Callable[..., NoReturn]) -> tuple[int
     size = _ARGUMENT_BYTES.get(info)
     if size is None:
         problem = "indefinite length" if info == _INDEFINITE else "reserved length"
-        fail(f"a {_MAJOR[major]} has {problem}", at, "a definite length")
+        fail(f"{_MAJOR[major]} has {problem}", at, "a definite length")
     raw = data[at + 1 : at + 1 + size]
     if len(raw) != size:
         fail("it ends inside a length or integer", at, f"{size} more bytes")

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from ccverify.bundle.cbor import decode, encode
 from ccverify.bundle.cmw import LABEL
-from ccverify.collect.model import AbsenceReason, Item, ItemType, Outcome
+from ccverify.bundle.model import AbsenceReason, Item, ItemType, Outcome
 from ccverify.errors import EvidenceError, UsageError
 
 __all__ = [

@@ -49,7 +49,7 @@ from ccverify.bundle.manifest import (
     make_manifest,
     parse_manifest,
 )
-from ccverify.collect.model import Item, ItemType
+from ccverify.bundle.model import Item, ItemType
 from ccverify.errors import EvidenceError, UsageError
 from ccverify.evidence import BindingInputs, BindingProfile
 

@@ -16,8 +16,8 @@ from hashlib import sha384
 from ccverify.bundle.cose import sign1_problem
 from ccverify.bundle.items import device_evidence, parse_device
 from ccverify.bundle.manifest import QUOTE_LABEL
+from ccverify.bundle.model import ItemType
 from ccverify.bundle.package import NONCE_BYTES, Bundle, parse_bundle
-from ccverify.collect.model import ItemType
 from ccverify.errors import EvidenceError, UsageError
 from ccverify.evidence import (
     Assertion,

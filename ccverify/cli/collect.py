@@ -21,7 +21,13 @@ from ccverify.cli.output import (
     write_stderr,
     write_stdout,
 )
-from ccverify.cli.sources import file_options, is_simulated, machine_options, sources_of
+from ccverify.cli.sources import (
+    file_options,
+    is_simulated,
+    machine_options,
+    sources_of,
+    timeout_option,
+)
 from ccverify.errors import UsageError
 from ccverify.results.render.text import sanitise
 
@@ -60,14 +66,7 @@ _EXIT_NOTHING = 10
     "--require", metavar="PART", multiple=True, help="Write nothing unless this part is there, "
     "every device of it. May be given several times."
 )  # fmt: skip
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=3600),
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds for each source; the quote, which comes last, has as many again.",
-)
+@timeout_option(60.0, "Seconds for each source; the quote, which comes last, has as many again.")
 @click.option(
     "--extend-rtmr",
     is_flag=True,

@@ -161,7 +161,8 @@ def doctor_json(diagnosis: Diagnosis, exit_code: int) -> Json:
 def _part(part: Part) -> Json:
     return {
         "part": part.part,
-        "needed": part.needed,
+        "needed": bool(part.group),
+        "or": [name for name in part.group if name != part.part],
         "available": list(part.available),
         "problems": [_absence(absence) for absence in part.absences],
     }
@@ -196,7 +197,8 @@ def doctor_page(report: Json, width: int, *, color: bool) -> Page:
 
 
 def _part_row(part: Json) -> tuple[str, str, str, str]:
-    need = "needed" if part["needed"] else "optional"
+    others = ("needed", *part["or"]) if part["needed"] else ("optional",)
+    need = ", or ".join(others)
     if part["available"]:
         return "✓", part["part"], need, f"from {', '.join(part['available'])}"
     reasons = ", ".join(dict.fromkeys(one["reason"] for one in part["problems"]))

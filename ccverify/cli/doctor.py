@@ -8,7 +8,7 @@ import click
 
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import screen, write_stdout
-from ccverify.cli.sources import machine_options, sources_of
+from ccverify.cli.sources import machine_options, sources_of, timeout_option
 
 __all__ = ["doctor"]
 
@@ -19,14 +19,7 @@ _EXIT_INCOMPLETE = 6
     epilog="Exit codes: 0 a full bundle can be collected here, 1 wrong use, 6 something is missing."
 )
 @machine_options
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=3600),
-    default=30.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds for each source.",
-)
+@timeout_option(30.0, "Seconds for each source.")
 @format_option
 @no_color_option
 def doctor(timeout: float, output_format: str, no_color: bool, **wishes: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +15,7 @@ from ccverify.errors import UsageError
 if TYPE_CHECKING:
     from ccverify.collect.model import Source
 
-__all__ = ["file_options", "is_simulated", "machine_options", "sources_of"]
+__all__ = ["file_options", "is_simulated", "machine_options", "sources_of", "timeout_option"]
 
 _SIMULATED = "sim:"
 
@@ -71,6 +72,25 @@ file_options = _all(
     ),
 )
 """Options that name evidence in files."""
+
+
+def timeout_option(default: float, meaning: str) -> Callable[[_F], _F]:
+    """Return the option ``--timeout``."""
+
+    def check(_: click.Context, __: click.Parameter, seconds: float) -> float:
+        if math.isnan(seconds):  # which every range lets through
+            raise click.BadParameter("'nan' is no number of seconds.")
+        return seconds
+
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True, max=3600),
+        callback=check,
+        default=default,
+        show_default=True,
+        metavar="S",
+        help=meaning,
+    )
 
 
 def is_simulated(platform: str) -> bool:

@@ -78,7 +78,7 @@ def write_atomically(
 
 
 def require_writable(path: str, *, replace: bool) -> None:
-    """Find out before long work that its result could not be written; changes nothing.
+    """Find out before long work that its result could not be written; leaves nothing behind.
 
     Raises:
         FileExistsError: the file exists and is not to be replaced.
@@ -93,10 +93,11 @@ def require_writable(path: str, *, replace: bool) -> None:
     if not replace:
         _require_absent(target)
     folder = os.path.dirname(target)
-    os.stat(folder)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        code = errno.EROFS if _read_only(folder) else errno.EACCES
-        raise OSError(code, os.strerror(code), folder)
+    clean_leftovers(folder)
+    # Asking for permission is no answer where file systems have rules of their own.
+    descriptor, temporary = _new_file(folder, 0o600)
+    os.close(descriptor)
+    os.unlink(temporary)
 
 
 def clean_leftovers(folder: str) -> list[str]:
@@ -192,12 +193,6 @@ def _is_special(target: str) -> bool:
     except OSError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
-
-
-def _read_only(folder: str) -> bool:
-    if sys.platform == "win32":
-        return False
-    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def _sync_folder(folder: str) -> None:

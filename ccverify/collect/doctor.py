@@ -66,13 +66,13 @@ class Part:
         part: its name.
         available: from whom.
         absences: what is missing, from everybody who cannot give it; equal ones once.
-        needed: whether a full bundle needs it, or another one of its group.
+        group: the parts of which a full bundle needs one, this among them; empty: optional.
     """
 
     part: str
     available: tuple[str, ...]
     absences: tuple[Absence, ...]
-    needed: bool
+    group: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +120,9 @@ def diagnose(
             absences.setdefault(part, []).extend(mine)
             if not mine:
                 available[part].append(source.name)
-    needed = {part for group in FULL_BUNDLE for part in group}
+    groups = {part: group for group in FULL_BUNDLE for part in group}
     parts = (
-        Part(part, tuple(names), _distinct(absences[part]), part in needed)
+        Part(part, tuple(names), _distinct(absences[part]), groups.get(part, ()))
         for part, names in available.items()
     )
     return Diagnosis(machine or read_machine(), tuple(parts))

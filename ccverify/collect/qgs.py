@@ -297,6 +297,7 @@ def _exchange(connection: socket.socket, request: bytes, ask: Ask) -> bytes:
 def _receive(connection: socket.socket, size: int, ask: Ask) -> bytes:
     data = bytearray()
     while len(data) < size:
+        connection.settimeout(_positive(ask.remaining))
         block = connection.recv(size - len(data))
         if not block:
             raise _refused("QGS hung up early", f"{size} bytes", len(data), 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -281,11 +281,18 @@ def _list(inner: _Codec, most: int) -> _Codec:
     return _Codec(read, write)
 
 
+def _difference(value: Any, members: Mapping[str, _Codec]) -> Any:
+    """Which members an object lacks or has too many; the value itself if it is none."""
+    if not isinstance(value, dict):
+        return value
+    lacks, extra = sorted(members.keys() - value.keys()), sorted(value.keys() - members.keys())
+    return {"missing": lacks, "unknown": extra} if lacks else {"unknown": extra}
+
+
 def _record(kind: type, **members: _Codec) -> _Codec:
     def read(value: Any, where: str) -> Any:
         if not isinstance(value, dict) or value.keys() != members.keys():
-            found = sorted(value) if isinstance(value, dict) else value
-            raise _wrong(where, f"an object with {', '.join(members)}", found)
+            raise _wrong(where, f"an object with {', '.join(members)}", _difference(value, members))
         fields = {n: codec.read(value[n], f"{where}.{n}") for n, codec in members.items()}
         return kind(**fields)
 

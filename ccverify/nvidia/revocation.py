@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cached_property, lru_cache
-
-from cryptography import x509
+from functools import cached_property
 
 from ccverify.clock_text import utc_text
 from ccverify.errors import CollateralError
+from ccverify.nvidia.crl_entries import read_crl_entries
 from ccverify.nvidia.ocsp import (
     CertId,
     CertStatus,
@@ -293,49 +292,20 @@ def _ask_crl(crl: Crl, question: _Question) -> RevocationStatus:
     )
     if problem is not None:
         return question.not_genuine(problem)
-    entries, problem = _entries(crl.der)
+    entries, problem = read_crl_entries(crl.der)
     if problem is not None:
         return question.not_genuine(problem)
-    listed = entries.get(question.certificate.serial, (Outcome.GOOD, None, None))
+    entry = entries.get(question.certificate.serial)
     said = Statement(
         source="CRL",
-        stated=listed[0],
+        stated=Outcome.GOOD if entry is None else _stated(CertStatus.REVOKED, entry.reason),
         this_update=crl.this_update,
         next_update=crl.next_update,
-        revoked_at=listed[1],
-        reason=listed[2],
+        revoked_at=entry.revoked_at if entry else None,
+        reason=entry.reason if entry else None,
         responder=question.issuer_text,
     )
     return question.judge(said, None)
-
-
-_Entry = tuple[Outcome, datetime | None, str | None]
-"""REVOKED or ON_HOLD, since when, and the reason if stated."""
-
-
-# A pure function of the bytes, and called for genuine CRLs alone.
-@lru_cache(maxsize=8)
-def _entries(der: bytes) -> tuple[Mapping[int, _Entry], str | None]:
-    """Read the entries by serial number, and why the CRL cannot be used, if so."""
-    entries: dict[int, _Entry] = {}
-    try:
-        crl = x509.load_der_x509_crl(der)
-        if any(isinstance(e.value, x509.IssuingDistributionPoint) for e in crl.extensions):
-            return {}, "it covers only a part of the issuer's certificates"
-        for entry in crl:
-            reason: str | None = None
-            for extension in entry.extensions:
-                if isinstance(extension.value, x509.CRLReason):
-                    reason = extension.value.reason.value
-                elif extension.critical:
-                    oid = extension.oid.dotted_string
-                    return {}, f"an entry has a critical extension that is not understood: {oid}"
-            stated = _stated(CertStatus.REVOKED, reason)
-            if entries.get(entry.serial_number, (None,))[0] is not Outcome.REVOKED:
-                entries[entry.serial_number] = stated, entry.revocation_date_utc, reason
-    except Exception as problem:  # `cryptography` raises several unrelated types
-        return {}, f"an entry cannot be read: {problem}"
-    return entries, None
 
 
 # --- a set of collateral -------------------------------------------------------------------------

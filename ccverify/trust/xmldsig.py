@@ -273,6 +273,9 @@ def _scan(data: bytes, namespaces: frozenset[str]) -> bytes:
         raise CollateralError(
             "XML document is not UTF-8", where=f"XML byte {problem.start}"
         ) from None
+    nul = data.find(b"\0")
+    if nul >= 0:  # some versions of libxml2 stop there
+        raise CollateralError("XML document holds a NUL byte", where=f"XML byte {nul}")
     declaration = _DECLARATION.match(data)
     at = offset = declaration.end() if declaration else 0
     at = offset = offset + len(data[offset:]) - len(data[offset:].lstrip(_SPACES.encode()))

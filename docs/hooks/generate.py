@@ -113,10 +113,28 @@ def benchmark_source() -> str:
     return f"```text\n{text.split(chr(34) * 3)[1].strip()}\n```"
 
 
+def ear_table() -> str:
+    """How findings become vectors, from the table that does it."""
+    from ccverify.results.ear_table import AFFIRMED, PARTS
+
+    parts = []
+    for kind, part in PARTS.items():
+        rows = [
+            f"| {f'`{row.claim}`' if row.claim else 'status only'} "
+            f"| {AFFIRMED[row.claim] if row.claim else ''} | {row.on_fail} "
+            f"| {'yes' if row.needed else 'no'} | {', '.join(f'`{c}`' for c in row.codes)} |"
+            for row in part.rows
+        ]
+        head = "| Claim | Affirmed | On failure | Needed | Checks |\n|---|---|---|---|---|"
+        parts.append("\n".join((f"### {kind}", "", head, *rows)))
+    return "\n\n".join(parts)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "benchmark": benchmark_source,
     "checks": checks,
     "commands": commands,
+    "ear-table": ear_table,
     "policy-schema": schema_of_policies,
     "verdict-schema": schema_of_verdicts,
 }

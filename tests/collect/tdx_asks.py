@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,14 +31,14 @@ def template() -> bytes:
     return SimPlatform().evidence(version=4).quote_bytes
 
 
-def the_item(outcomes: object) -> Item:
-    (found,) = outcomes  # type: ignore[misc]
+def the_item(outcomes: Sequence[Outcome]) -> Item:
+    (found,) = outcomes
     assert isinstance(found, Item), found
     return found
 
 
-def the_absence(outcomes: object) -> Absence:
-    (found,) = outcomes  # type: ignore[misc]
+def the_absence(outcomes: Sequence[Outcome]) -> Absence:
+    (found,) = outcomes
     assert isinstance(found, Absence), found
     assert found.text
     assert found.remedy
@@ -45,9 +46,9 @@ def the_absence(outcomes: object) -> Absence:
     return found
 
 
-def by_label(outcomes: object) -> dict[str, Outcome]:
-    found = {one.label: one for one in outcomes}  # type: ignore[attr-defined]
-    assert len(found) == len(list(outcomes))  # type: ignore[call-overload]
+def by_label(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    found = {one.label: one for one in outcomes}
+    assert len(found) == len(outcomes)
     return found
 
 

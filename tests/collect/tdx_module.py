@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kernel_tsm import quote_over
@@ -75,7 +75,8 @@ class Qgs:
         return connection
 
     def serve(self, connection: socket.socket) -> None:
-        with connection:
+        # An OSError: the client went away.
+        with connection, suppress(OSError):
             head = connection.recv(4, socket.MSG_WAITALL)
             if len(head) < 4:
                 return

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,6 +191,13 @@ def hang_up(connection: socket.socket, reply: bytes) -> None:
     connection.sendall(len(reply).to_bytes(4, "big") + reply[:100])
 
 
+def drip(connection: socket.socket, reply: bytes) -> None:
+    """Each byte comes soon enough, the whole never."""
+    for byte in len(reply).to_bytes(4, "big") + reply:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.02)
+
+
 def too_long(connection: socket.socket, _: bytes) -> None:
     connection.sendall(b"\xff\xff\xff\xff" + bytes(1000))
 
@@ -198,7 +206,7 @@ def nothing(connection: socket.socket, _: bytes) -> None:
     pass
 
 
-@pytest.mark.parametrize("behave", [hang, hang_after_length])
+@pytest.mark.parametrize("behave", [hang, hang_after_length, drip])
 def test_a_slow_service(
     source: Qgs, qgs: FakeQgs, behave: Callable[[socket.socket, bytes], None]
 ) -> None:

@@ -51,7 +51,7 @@ OFFLINE: Json = STRICT | {name: STRICT[name] | _OFFLINE for name in ("gpus", "nv
 
 def rules(base: Json, **sections: Any) -> Policy:
     """Return the policy of this document with sections merged; a word or None replaces one."""
-    document = {"schema": "ccverify.policy/v1"} | base
+    document: Json = {"schema": "ccverify.policy/v1"} | base
     for name, value in sections.items():
         old = document.get(name)
         if isinstance(value, Mapping) and isinstance(old, Mapping):

@@ -60,7 +60,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Event log", ("TDX-EVENTLOG-",)),
     *_devices("GPUs", "GPU"),
     *_devices("NVSwitches", "NVSWITCH"),
-    ("Devices and topology", ("DEVICES-", "TOPOLOGY-")),
+    ("Devices and topology", ("DEVICES-", "GPU-BOARD", "TOPOLOGY-")),
     ("Bundle", ("BUNDLE-",)),
     ("Binding", ("BIND-",)),
     ("Nodes together", ("SET-",)),
