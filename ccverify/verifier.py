@@ -13,11 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ccverify._version import __version__
+from ccverify.appraisal.bundle import open_bundle, with_manifest
 from ccverify.appraisal.classes import judge_classes
 from ccverify.appraisal.devices import DevicesPart, appraise_devices
 from ccverify.appraisal.inputs import Inputs
 from ccverify.appraisal.td import TdPart, appraise_td
 from ccverify.bundle.binding import CHANNEL_INPUTS
+from ccverify.bundle.package import is_bundle
 from ccverify.checks import Scope
 from ccverify.errors import UsageError
 from ccverify.evidence import BindingInputs, BindingProfile, DeviceEvidence, Evidence, NodeRole
@@ -65,7 +67,7 @@ def check(
     Bad evidence and bad collateral never raise: they end in findings.
 
     Args:
-        evidence: what the attester sent; plain bytes are a TDX quote.
+        evidence: what the attester sent; plain bytes are a ccverify bundle or a TDX quote.
         policy: the tenant's expectations.
         now: evaluation time, timezone-aware; fractions of a second are dropped, so that the
             recorded time gives the same verdict again.
@@ -86,8 +88,14 @@ def check(
     Raises:
         UsageError: an argument is impossible (naive time, nonce of a wrong length, ...).
     """
+    bundle, source = None, b""
     if isinstance(evidence, bytes | bytearray | memoryview):
-        evidence = Evidence(bytes(evidence))
+        source = bytes(evidence)
+        evidence = Evidence(source)
+        if is_bundle(source):
+            waived = not policy.binding.freshness_required
+            bundle = open_bundle(source, nonce, freshness_waived=waived)
+            evidence = bundle.evidence
     devices = (*evidence.gpus, *evidence.switches)
     if nonce is not None and report_data is not None and not devices:
         raise UsageError(
@@ -100,6 +108,8 @@ def check(
     applied = _for_role(policy, evidence.role)
     inputs = Inputs(collateral, nvidia, trust, now, what_if)
     record = _record(evidence, request, inputs)
+    if bundle is not None:
+        record["bundle"] = {"sha384": _sha384(source), "bytes": len(source)}
     if left_aside := list(not_read):
         record["not_read"] = left_aside
     findings = FindingList()
@@ -111,16 +121,23 @@ def check(
         "inputs": record,
         "label": evidence.label,
     }
-    if not evidence.quote and not devices and evidence.other_cpu is None:
+    nothing = not evidence.quote and not devices and evidence.other_cpu is None
+    if nothing and bundle is None:
         listed, _, _ = conclude(findings)
         return Verdict(Conclusion.INCOMPLETE, EXIT_NOTHING, findings=listed, tdx=None, **outline)
     tied = tie(applied.binding, request, evidence.binding)
+    if bundle is not None:
+        findings.extend(bundle.findings)
+        tied = replace(tied, derivation=with_manifest(tied.derivation, bundle))
     td = appraise_td(applied.tdx, evidence, tied, inputs)
     parts = appraise_devices(applied, evidence, tied, inputs)
-    findings.extend(judge_classes(applied, evidence, parts))
+    absences = bundle.absences if bundle else {}
+    findings.extend(judge_classes(applied, evidence, parts, absences))
     findings.extend(td.findings)
     findings.extend(parts.findings)
     subjects = {Scope.NODE: (None,), **td.subjects, **parts.subjects}
+    if bundle is not None:
+        subjects[Scope.BUNDLE] = (None,)
     # What the relying party says it sees is compared, whatever the shape of the evidence.
     composite = bool(devices or request.channel) or tied.derivation.profile not in _PLAIN
     claims = None
@@ -142,6 +159,7 @@ def check(
         nvswitches=parts.nvswitches,
         topology=parts.topology,
         binding=claims,
+        bundle=bundle.claims if bundle else None,
         findings=listed,
         **outline,
     )

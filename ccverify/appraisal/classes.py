@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ccverify.appraisal.bundle import absence_reason
 from ccverify.appraisal.devices import DevicesPart
+from ccverify.bundle.manifest import AbsenceEntry
 from ccverify.evidence import Evidence
 from ccverify.findings import Assurance, Finding, FindingList, State
 from ccverify.policy.model import Any, Policy, TopologyPolicy
 
 __all__ = ["judge_classes"]
 
+_LABELS = {"tdx": "tdx-quote", "gpus": "gpu", "nvswitches": "nvswitch"}
+"""Part of a node → what a bundle calls it, or how its labels begin."""
 
-def judge_classes(policy: Policy, evidence: Evidence, devices: DevicesPart) -> tuple[Finding, ...]:
+
+def judge_classes(
+    policy: Policy,
+    evidence: Evidence,
+    devices: DevicesPart,
+    absences: Mapping[str, AbsenceEntry],
+) -> tuple[Finding, ...]:
     """Judge each part that the policy asks for, or the evidence holds.
 
     What the policy asks for and is not there FAILs; what is there and the policy does not
@@ -34,7 +46,8 @@ def judge_classes(policy: Policy, evidence: Evidence, devices: DevicesPart) -> t
         elif found:
             made.passed(code, found, assurance=Assurance.NONE)
         else:
-            made.failed(code, what, "none")
+            said = absence_reason(absences, _LABELS[subject])
+            made.failed(code, what, f"none ({said})" if said else "none")
         findings += made
     other = evidence.other_cpu
     if other is not None:

@@ -113,11 +113,11 @@ def check(
 ) -> int:
     """Judge the evidence in FILE (- is standard input) by a policy.
 
-    FILE is a TDX quote (raw, hex or base64), or the response of a service as it came: NVIDIA's
-    nvattest and attestation SDK, dstack, NEAR AI, Chutes, redpill and Phala, Tinfoil, Trustee.
-    Several files are the parts of one node. A response with several nodes gets a verdict for
-    each and one for all. Nothing is fetched: get collateral beforehand with `ccverify
-    collateral fetch`. Only the verdict is printed on standard output.
+    FILE is a bundle of `ccverify collect`, a TDX quote (raw, hex or base64), or the response of a
+    service as it came: NVIDIA's nvattest and attestation SDK, dstack, NEAR AI, Chutes, redpill
+    and Phala, Tinfoil, Trustee. Several files are the parts of one node. A response with several
+    nodes gets a verdict for each and one for all. Nothing is fetched: get collateral beforehand
+    with `ccverify collateral fetch`. Only the verdict is printed on standard output.
     """
     emission = Emission.of(options)
     inputs = RecordingInputs() if emission and emission.bundle else Inputs()

@@ -171,9 +171,13 @@ def _command(text: str, timeout: float) -> Callable[[bytes], None]:
         try:
             # Its words belong to people: standard output carries the result alone.
             subprocess.run(  # noqa: S603  # running it is what was asked for
-                words, env=environment, stdin=subprocess.DEVNULL, stdout=sys.__stderr__,
-                timeout=timeout, check=True,
-            )  # fmt: skip
+                words,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.__stderr__ or subprocess.DEVNULL,
+                timeout=timeout,
+                check=True,
+            )
         except (OSError, subprocess.SubprocessError) as problem:
             raise UsageError("the command of --prepare failed", where="--prepare",
                              found=str(problem)) from None  # fmt: skip

@@ -16,6 +16,7 @@ from ccverify.cli.evidence_files import EvidenceFiles
 from ccverify.cli.inputs import POLICY, STDIN, TRUST_ROOT, Inputs, Source, in_file
 from ccverify.cli.judging import Circumstances
 from ccverify.cli.output import write_file
+from ccverify.cli.pkcs11_key import PIN_VARIABLE, is_pkcs11_uri, load_pkcs11_key
 from ccverify.cli.recorded import RecordingInputs, evidence_roles
 from ccverify.errors import UsageError
 from ccverify.results.emitted import seal_verdict_bundle
@@ -44,8 +45,9 @@ _EMISSION_OPTIONS: Final = (
         "--sign",
         "sign",
         metavar="KEY",
-        help="Sign what is emitted with this private key (PEM: P-256, P-384 or Ed25519). The "
-        f"passphrase of an encrypted key: {PASSPHRASE_VARIABLE}, or asked for.",
+        help="Sign what is emitted with this private key: PEM (P-256, P-384 or Ed25519), or a "
+        "key in a device, pkcs11:token=LABEL;object=LABEL?module-path=PATH. Passphrase and PIN: "
+        f"{PASSPHRASE_VARIABLE}, {PIN_VARIABLE}, or asked for.",
     ),
     click.option(
         "--emit",
@@ -178,6 +180,8 @@ def _distinct(paths: Sequence[str | None]) -> None:
 
 
 def _load_key(path: str) -> VerifierKey:
+    if is_pkcs11_uri(path):
+        return load_pkcs11_key(path, _secret(PIN_VARIABLE, "PIN of the token"))
     if path == STDIN:
         raise UsageError("a key is not read from standard input", expected="--sign FILE")
     pem = Inputs().read(path, SIGNING_KEY)
@@ -186,10 +190,16 @@ def _load_key(path: str) -> VerifierKey:
 
 
 def _passphrase(path: str) -> bytes | None:
-    text = os.environ.get(PASSPHRASE_VARIABLE)
-    if text is None and sys.stdin is not None and sys.stdin.isatty():
-        text = click.prompt(f"Passphrase of {path}", hide_input=True, err=True)
+    text = _secret(PASSPHRASE_VARIABLE, f"Passphrase of {path}")
     return None if text is None else os.fsencode(text)
+
+
+def _secret(variable: str, question: str) -> str | None:
+    """From the environment, or asked for on a terminal; None where there is neither."""
+    text = os.environ.get(variable)
+    if text is None and sys.stdin is not None and sys.stdin.isatty():
+        text = str(click.prompt(question, hide_input=True, err=True))
+    return text
 
 
 def _bundle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ccverify.bundle.package import MAX_BUNDLE_BYTES, is_bundle
 from ccverify.cli.inputs import EVENT_LOG, Inputs, Source, in_file
 from ccverify.errors import EvidenceError, UsageError
 from ccverify.evidence import BindingInputs, BindingProfile, DeviceEvidence, Evidence
@@ -17,9 +18,9 @@ __all__ = ["EVIDENCE", "EvidenceFiles", "Loaded", "read_evidence"]
 
 EVIDENCE = Source(
     "evidence",
-    MAX_DOCUMENT_BYTES,
+    MAX_BUNDLE_BYTES,
     EvidenceError,
-    "a TDX quote (raw, hex or base64), or the response of a service as it came",
+    "a bundle, a TDX quote (raw, hex or base64), or the response of a service as it came",
     may_be_empty=True,
 )
 _CHAIN = Source("certificate chain", 128 * 1024, EvidenceError, "a PEM certificate chain")
@@ -32,6 +33,7 @@ _SPACE_BEFORE = 4096
 _NO_QUOTE = (b"\0", b"\xff\xfe", b"\xfe\xff")
 """How a dstack attestation begins, and JSON that a shell wrote as UTF-16; no quote does."""
 
+BUNDLE_FORMAT = "ccverify-bundle"
 QUOTE_FORMAT = "tdx-quote"
 """What a bare quote is called where formats have names."""
 
@@ -54,6 +56,11 @@ class EvidenceFiles:
     switches: tuple[tuple[str, str], ...] = ()
     instances: str | None = None
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing is named but files."""
+        return not (self.event_log or self.gpus or self.switches or self.instances)
+
     def wanted(self) -> list[tuple[str | None, Source]]:
         """Every path and what it should hold, for `Inputs.plan`."""
         devices = [
@@ -71,11 +78,12 @@ class EvidenceFiles:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was read: nodes, the format they came in, and paths of what was left aside."""
+    """What was read: a bundle; or nodes, their format, and paths of what was left aside."""
 
     nodes: tuple[Evidence, ...]
     source_format: str
     not_read: tuple[str, ...] = ()
+    bundle: bytes | None = None
 
 
 def read_evidence(inputs: Inputs, named: EvidenceFiles) -> Loaded:
@@ -85,7 +93,13 @@ def read_evidence(inputs: Inputs, named: EvidenceFiles) -> Loaded:
         UsageError: a file cannot be read, or several files that are not parts of one node.
         EvidenceError: a response is malformed, or of no known format.
     """
-    documents = [_read(inputs, path) for path in named.files]
+    if len(named.files) == 1 and named.alone:
+        data = inputs.read(named.files[0], EVIDENCE)
+        if is_bundle(data):
+            return Loaded((), BUNDLE_FORMAT, bundle=data)
+        documents = [_parsed(data, named.files[0])]
+    else:
+        documents = [_read(inputs, path) for path in named.files]
     if named.instances is not None:
         documents = _with_keys(inputs, named.instances, documents)
     devices = Evidence(
@@ -109,7 +123,18 @@ def read_evidence(inputs: Inputs, named: EvidenceFiles) -> Loaded:
 
 
 def _read(inputs: Inputs, path: str) -> ForeignEvidence:
-    data = inputs.read(path, EVIDENCE).removeprefix(_BYTE_ORDER_MARK)
+    data = inputs.read(path, EVIDENCE)
+    if is_bundle(data):
+        raise UsageError(
+            "a bundle is a node by itself",
+            expected="the bundle alone",
+            found=f"{path} beside other evidence",
+        )
+    return _parsed(data, path)
+
+
+def _parsed(data: bytes, path: str) -> ForeignEvidence:
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     if data[:_SPACE_BEFORE].lstrip().startswith((b"{", b"[")) or data.startswith(_NO_QUOTE):
         with in_file(path):
             return parse_foreign_evidence(data)

@@ -53,6 +53,8 @@ def judge(loaded: Loaded, given: Circumstances) -> Verdict | VerdictSet:
         "trust": given.trust,
         "not_read": loaded.not_read,
     }
+    if loaded.bundle is not None:
+        return check(loaded.bundle, what_if=given.what_if, **arguments)
     # A gateway alone is not a node by itself: the set says that the workload is missing.
     if len(loaded.nodes) == 1 and loaded.nodes[0].role is NodeRole.WORKLOAD:
         return check(loaded.nodes[0], what_if=given.what_if, **arguments)

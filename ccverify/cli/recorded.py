@@ -16,8 +16,20 @@ from ccverify.results.emitted_model import Role, StoredFile
 
 __all__ = ["RecordingInputs", "ReplayedInputs", "evidence_roles", "named_evidence"]
 
-Kept = dict[tuple[bool, str], deque[bytes]]
 _COLLATERAL = "collateral"
+_APART = frozenset({_COLLATERAL, "policy", "nonce", "trust root"})
+"""Kinds of input that are no evidence; one path may be read as several of these."""
+
+Kept = dict[tuple[str, str], deque[bytes]]
+
+
+def _kind(source: Source) -> str:
+    return source.name if source.name in _APART else "evidence"
+
+
+def _next(waiting: deque[bytes]) -> bytes:
+    """The earliest that is waiting; the last one stays, as a file can be read again."""
+    return waiting.popleft() if len(waiting) > 1 else waiting[0]
 
 
 class RecordingInputs(Inputs):
@@ -27,17 +39,17 @@ class RecordingInputs(Inputs):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[tuple[str, str], deque[bytes]] = defaultdict(deque)
+        self._kept: Kept = defaultdict(deque)
 
     def read(self, path: str, source: Source) -> bytes:
         """Read and keep; raises as `Inputs.read`."""
         data = super().read(path, source)
-        self._kept[source.name, path].append(data)
+        self._kept[_kind(source), path].append(data)
         return data
 
     def take(self, path: str, source: Source) -> bytes:
         """Return what was read of this path for this purpose, the earliest first."""
-        return self._kept[source.name, path].popleft()
+        return _next(self._kept[_kind(source), path])
 
 
 class ReplayedInputs(Inputs):
@@ -49,20 +61,20 @@ class ReplayedInputs(Inputs):
         super().__init__()
         self._files: Kept = defaultdict(deque)
         for file in files:
-            collateral = file.role in (Role.COLLATERAL, Role.WHAT_IF)
-            self._files[collateral, file.name].append(file.data or b"")
+            kind = _COLLATERAL if file.role in (Role.COLLATERAL, Role.WHAT_IF) else "evidence"
+            self._files[kind, file.name].append(file.data or b"")
 
     def read(self, path: str, source: Source) -> bytes:
         """Return the file of that name.
 
         Raises:
-            UsageError: the bundle has no such file, or it was read before.
+            UsageError: the bundle has no such file.
             CcverifyError: `source.error`, for a file that is larger than this kind may be.
         """
-        waiting = self._files[source.name == _COLLATERAL, path]
+        waiting = self._files[_kind(source), path]
         if not waiting:
             raise UsageError("the verdict bundle lacks a file that is needed", where=path)
-        data = waiting.popleft()
+        data = _next(waiting)
         if len(data) > source.limit:
             raise source.error(f"{source.name} is too large", found=str(len(data)), where=path)
         return data

@@ -247,7 +247,7 @@ class BindingPolicy:
             one that answers.
     """
 
-    profiles: tuple[BindingProfile, ...] = (BindingProfile.RAW_NONCE,)
+    profiles: tuple[BindingProfile, ...] = (BindingProfile.RAW_NONCE, BindingProfile.CCVERIFY)
     freshness_required: bool = True
     relayable_accepted: bool = False
 

@@ -60,6 +60,7 @@ class Verdict:
         nvswitches: claims about each NVSwitch that was judged.
         topology: how the devices are connected; None where that was not judged.
         binding: what ties the evidence to the request; None for a bare quote.
+        bundle: what the bundle says of itself; None where the evidence came in none.
         label: which node of a response this is; empty where there is but one.
         policy: name and digest of the policy.
         inputs: digests of everything that entered.
@@ -78,6 +79,7 @@ class Verdict:
     topology: Mapping[str, Any] | None = None
     binding: Mapping[str, Any] | None = None
     label: str = ""
+    bundle: Mapping[str, Any] | None = None
 
     @property
     def trusted(self) -> bool:
@@ -111,10 +113,13 @@ class Verdict:
         for name, devices in (("gpus", self.gpus), ("nvswitches", self.nvswitches)):
             if devices:
                 claims[name] = [device.to_json() for device in devices]
-        for name, values in (("topology", self.topology), ("binding", self.binding)):
+        for name, values in self._plain_claims():
             if values is not None:
                 claims[name] = dict(values)
         return claims
+
+    def _plain_claims(self) -> tuple[tuple[str, Mapping[str, Any] | None], ...]:
+        return (("topology", self.topology), ("binding", self.binding), ("bundle", self.bundle))
 
     def dumps(self) -> str:
         """Return `to_json` as text, the same bytes for the same verdict."""

@@ -283,7 +283,9 @@ def test_silence_means_the_safe_default() -> None:
     assert own.tdx.report_data is None
     assert own.tdx.platform.silent
     assert (own.gpus, own.nvswitches, own.topology, own.gateway) == (None, None, None, None)
-    assert own.binding == BindingPolicy((BindingProfile.RAW_NONCE,), True, False)
+    assert own.binding == BindingPolicy(
+        (BindingProfile.RAW_NONCE, BindingProfile.CCVERIFY), True, False
+    )
     for attribute in TD_ATTRIBUTES:
         assert own.tdx.rule(attribute.key) is attribute.default
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
 import re
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,6 +161,40 @@ def test_the_signature_of_the_cwt_holds(name: str, genuine: Verdict) -> None:
     except EvidenceError:
         return
     assert sign1_problem(signed, SIGNERS[name].public) is not None
+
+
+VARIABLE = "CCVERIFY_COSE_PEER"
+PEER = os.environ.get(VARIABLE)
+
+
+@pytest.mark.skipif(
+    not PEER, reason=f"set {VARIABLE} to the interpreter of an environment that has python-cwt"
+)
+@EACH_KEY
+def test_python_cwt_verifies_the_token(name: str, genuine: Verdict) -> None:
+    """python-cwt pins an older cbor2, so it runs in an environment of its own."""
+    token, public = ear_cwt(genuine, SIGNERS[name]), SIGNERS[name].public
+    members = {
+        label: value.hex() if isinstance(value, bytes) else value
+        for label, value in cbor2.loads(public.encoded).items()
+    }
+    members |= {2: public.thumbprint.hex(), 3: int(public.algorithm)}
+    forged = token.replace(b"trusted", b"trustee", 1)
+    assert forged != token
+    questions = [{"key": members, "sign1": data.hex()} for data in (token, forged)]
+    script = Path(__file__).parents[1] / "bundle" / "cose_peer_process.py"
+    assert PEER
+    done = subprocess.run(
+        [PEER, str(script)],
+        input="".join(json.dumps(question) + "\n" for question in questions),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    good, bad = (json.loads(line) for line in done.stdout.splitlines())
+    assert bytes.fromhex(good["payload"]) == cbor2.loads(token).value[2]
+    assert "error" in bad
 
 
 # --- form ---------------------------------------------------------------------------------------

@@ -337,7 +337,7 @@ def test_silence_is_shown_as_what_it_means() -> None:
     assert "debug            forbid" in text
     assert "\ntdx.report_data\n    nonce\n" in text
     assert "\ngpus\n    not stated: a GPU in the evidence leaves" in text
-    assert "\nbinding\n  profiles   raw-nonce\n" in text
+    assert "\nbinding\n  profiles   raw-nonce, ccverify\n" in text
     assert "\ngateway\n    not stated: gateways are judged like every other node\n" in text
 
 
@@ -350,7 +350,7 @@ def test_silence_on_devices_is_shown_as_what_it_means() -> None:
     assert text.count("  fwid                     if-reported\n") == 1
     assert text.count("  revocation               required\n") == 2
     assert "\ngateway.tdx.report_data\n    nonce\n" in text
-    assert "\ngateway.binding\n  profiles   raw-nonce\n" in text
+    assert "\ngateway.binding\n  profiles   raw-nonce, ccverify\n" in text
 
 
 def test_what_is_waived_is_shown_as_waived() -> None:
