@@ -44,8 +44,15 @@ def test_every_command_can_be_loaded(name: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["nonsense"], ["--nonsense"], ["check"], ["inspect", "a", "b"], ["policy"],
-     ["policy", "x"]],  # fmt: skip
+    [
+        [],
+        ["nonsense"],
+        ["--nonsense"],
+        ["check"],
+        ["inspect", "a", "b"],
+        ["policy"],
+        ["policy", "x"],
+    ],
     ids=" ".join,
 )
 def test_wrong_use_ends_in_1_not_in_clicks_2(run: Run, words: list[str]) -> None:
