@@ -73,6 +73,7 @@ MAX_BUNDLE_BYTES: Final = 64 * 1024 * 1024
 NONCE_BYTES: Final = 32
 
 _FIRST_BYTES: Final = b"\xd2\x84"  # tag 18, array of four
+_HEADER_BYTES: Final = 256  # the protected header is shorter
 _NO_MANIFEST: Final = bytes(48)
 
 
@@ -253,8 +254,8 @@ def _natural(label: str) -> tuple[str, int, str]:
 
 
 def is_bundle(data: bytes) -> bool:
-    """Say whether these bytes are meant as a bundle: COSE_Sign1 and the collection type."""
-    return data.startswith(_FIRST_BYTES) and BUNDLE_TYPE.encode() in data
+    """Say whether these bytes are meant as a bundle, whole or cut short, by their COSE header."""
+    return data.startswith(_FIRST_BYTES) and CMW_COSE_TYPE.encode() in data[:_HEADER_BYTES]
 
 
 def parse_bundle(data: bytes) -> Bundle:

@@ -7,11 +7,14 @@ from typing import Any
 
 import click
 
-from ccverify.cli.inputs import COLLATERAL, Inputs, Source, in_file
+from ccverify.bundle.package import MAX_BUNDLE_BYTES, is_bundle, parse_bundle
+from ccverify.bundle.verify_bundle import verify_bundle
+from ccverify.cli.inputs import Inputs, Source, in_file
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import screen, write_stdout
 from ccverify.collateral import parse_collateral_file
 from ccverify.errors import CollateralError, EvidenceError
+from ccverify.evidence import Evidence
 from ccverify.evidence_text import decode_evidence_text
 from ccverify.interop.chutes import parse_instance_keys
 from ccverify.interop.detect import KNOWN_FORMATS, formats_of, parse_foreign_evidence
@@ -25,6 +28,7 @@ from ccverify.results.render.describe import (
     describe_event_log,
     describe_quote,
 )
+from ccverify.results.render.describe_bundle import describe_bundle
 from ccverify.results.render.describe_certificates import (
     describe_chain,
     describe_crl,
@@ -44,12 +48,12 @@ from ccverify.trust.x509 import parse_certificate, parse_crl
 __all__ = ["inspect"]
 
 _ACCEPTED = (
-    "a TDX quote; an NVIDIA attestation report of a GPU or NVSwitch; a certificate chain; a "
-    "reference manifest (RIM, XML); an OCSP response; a CRL; a CCEL or dstack event log; a "
+    "a bundle; a TDX quote; an NVIDIA attestation report of a GPU or NVSwitch; a certificate "
+    "chain; a reference manifest (RIM, XML); an OCSP response; a CRL; a CCEL or dstack event log; a "
     "collateral pack or QuoteCollateralV3 JSON; or the answer of a service or tool: "
     + ", ".join(KNOWN_FORMATS)
 )
-_ANY_FILE = Source("input", COLLATERAL.limit, EvidenceError, _ACCEPTED)
+_ANY_FILE = Source("input", MAX_BUNDLE_BYTES, EvidenceError, _ACCEPTED)
 
 
 @click.command()
@@ -59,8 +63,8 @@ _ANY_FILE = Source("input", COLLATERAL.limit, EvidenceError, _ACCEPTED)
 def inspect(file: str, output_format: str, no_color: bool) -> int:
     """Show what FILE (- is standard input) says, without verifying anything.
 
-    FILE is a TDX quote or an NVIDIA attestation report of a GPU or NVSwitch; a certificate
-    chain, a reference manifest (RIM), an OCSP response or a CRL; a collateral pack or
+    FILE is a bundle; a TDX quote or an NVIDIA attestation report of a GPU or NVSwitch; a
+    certificate chain, a reference manifest (RIM), an OCSP response or a CRL; a collateral pack or
     QuoteCollateralV3 JSON; a CCEL or dstack event log; or the answer of a service or tool:
     nvattest, NRAS (request or result), dstack, NEAR AI, redpill or Phala Cloud, Chutes,
     Tinfoil, Trustee. What it is, is seen from its content. Binary forms may be raw, hex or
@@ -80,6 +84,8 @@ def inspect(file: str, output_format: str, no_color: bool) -> int:
 
 
 def _inspect(data: bytes) -> Inspection:
+    if is_bundle(data):
+        return _bundle(data)
     start = data[:64].removeprefix(_BYTE_ORDER_MARK).lstrip()[:1]
     if start in (b"{", b"["):
         return _json(data)
@@ -115,6 +121,11 @@ def _reader(data: bytes) -> _Reader | None:
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROOT_WITHIN = 64 * 1024
 """An XML declaration and comments may come before the root element, but not at any length."""
+
+
+def _bundle(data: bytes) -> Inspection:
+    bundle = parse_bundle(data)
+    return describe_bundle(bundle, verify_bundle(bundle, None).evidence or Evidence())
 
 
 def _rim(data: bytes) -> Inspection:

@@ -24,6 +24,12 @@ a TD, they only have to answer the same nonce:
     node.build().nvattest_json(), node.build().rims, node.build().ocsp
 
 `ccverify.sim.nvidia` has the models and all that can be changed of a device.
+
+`SimMachine` puts both together and answers one request at a time, as a machine does; `sim_machine`
+has one of each kind by its name:
+
+    machine = sim_machine("b300-hgx-4")
+    machine.gpu(0, device_nonce).report, machine.quote(report_data)
 """
 
 from __future__ import annotations
@@ -43,6 +49,7 @@ from ccverify.sim.collateral import (
 from ccverify.sim.defaults import DEFAULT_TIME
 from ccverify.sim.eventlog import CcelEvent, DstackEvent
 from ccverify.sim.keys import DEFAULT_SEED, SimKey
+from ccverify.sim.machine import MACHINES, SimMachine, sim_machine
 from ccverify.sim.nvidia.device import SimDevice
 from ccverify.sim.nvidia.node import SimNode
 from ccverify.sim.nvidia.pki import SimNvidiaIssuer
@@ -55,6 +62,7 @@ from ccverify.sim.sgx_extension import PckConfiguration, SgxExtension
 __all__ = [
     "DEFAULT_SEED",
     "DEFAULT_TIME",
+    "MACHINES",
     "BuiltQuote",
     "CcelEvent",
     "CertificateSpec",
@@ -77,6 +85,7 @@ __all__ = [
     "SimEvidence",
     "SimIssuer",
     "SimKey",
+    "SimMachine",
     "SimNode",
     "SimNvidiaIssuer",
     "SimPlatform",
@@ -88,4 +97,5 @@ __all__ = [
     "TdReport15",
     "TdReport15Ex",
     "sign_body",
+    "sim_machine",
 ]

@@ -26,6 +26,7 @@ from ccverify.sim.nvidia.device import (
 )
 from ccverify.sim.nvidia.models import (
     B200,
+    B300,
     H100,
     NVSWITCH3,
     RTX_PRO_6000,
@@ -41,6 +42,7 @@ from ccverify.sim.nvidia.spdm import MeasurementBlock, ReportSpec
 
 __all__ = [
     "B200",
+    "B300",
     "CHIPS",
     "DEFAULT_NONCE",
     "GB20X",

@@ -16,7 +16,7 @@ from ccverify.sim.nvidia.opaque import FEATURE_FLAGS, GpuFields
 from ccverify.sim.nvidia.pki import SimNvidiaIssuer
 from ccverify.sim.nvidia.rim import GoldenValue, RimSpec
 
-__all__ = ["B200", "H100", "NVSWITCH3", "RTX_PRO_6000", "GpuModel", "SwitchModel"]
+__all__ = ["B200", "B300", "H100", "NVSWITCH3", "RTX_PRO_6000", "GpuModel", "SwitchModel"]
 
 _GPU_BLOCKS = 64
 _SWITCH_BLOCKS = 31
@@ -290,6 +290,24 @@ B200 = GpuModel(
     project_sku_mod="0",
 )
 """A Blackwell GPU of an HGX board."""
+
+B300 = GpuModel(
+    chip=GB100,
+    driver="595.58.03",
+    vbios="97.10.F0.00.01",
+    project="G548",
+    project_sku="0230",
+    chip_sku="889",
+    board_id=bytes.fromhex("70060000"),
+    cpr_info=bytes.fromhex("00000400"),
+    sys_enable_status=bytes.fromhex("0707"),
+    project_sku_mod="0",
+)
+"""A Blackwell Ultra GPU of an HGX board.
+
+No report of one is public: that it has the certificates and measurements of the family GB100 is
+an assumption.
+"""
 
 RTX_PRO_6000 = GpuModel(
     chip=GB20X,
