@@ -258,7 +258,7 @@ def fresh(cases: list[Case]) -> dict[str, str]:
     """The outcome of every case by a verifier that has seen nothing before it."""
     caches = _caches()
     names = {cached.__name__ for cached in caches}
-    assert {"_parse_certificate", "_read_statements", "_read_content", "_entries"} <= names
+    assert {"_parse_certificate", "_read_statements", "_read_content", "read_crl_entries"} <= names
     return {case.name: _fresh_outcome(case, caches) for case in cases}
 
 

@@ -241,7 +241,8 @@ def test_only_the_command_line_imports_what_collects_in_the_guest(path: Path) ->
 # --- check codes ---------------------------------------------------------------------------------
 
 CODE = re.compile(
-    r"(?:TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|BUNDLE|BIND|SET)-[A-Z0-9]+(?:-[A-Z0-9]+)*"
+    r"(?:TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|FABRIC|BUNDLE|BIND|SET)"
+    r"-[A-Z0-9]+(?:-[A-Z0-9]+)*"
 )
 
 

@@ -90,15 +90,17 @@ def test_a_whole_node_needs_no_waiver() -> None:
 )
 def test_gpus_of_every_family_and_mode(node: SimNode, architecture: str, mode: str) -> None:
     section = {"count": len(node.gpus), "architectures": [architecture], "modes": [mode]}
-    verdict = judge_node(node, rules({"gpus": section}))
+    silent = judge_node(node, rules({"gpus": section}))
+    assert against(silent) == ({("NODE-CLASSES", "fabric"): OPEN} if mode == "MPT" else {})
+    verdict = judge_node(node, rules({"gpus": section, "fabric": "any"}))
     assert verdict.trusted, verdict.failures()
     assert {claims.values["arch"] for claims in verdict.gpus} == {architecture}
     assert {claims.values["mode"] for claims in verdict.gpus} == {mode}
     others = {"HOPPER", "BLACKWELL-GB100", "BLACKWELL-GB20X"} - {architecture}
-    verdict = judge_node(node, rules({"gpus": section | {"architectures": sorted(others)}}))
+    verdict = judge_node(node, rules({"gpus": section | {"architectures": sorted(others)}, "fabric": "any"}))
     assert failed_codes(verdict) == {"GPU-ARCHITECTURE"}
     others = {"SPT", "MPT", "PPCIE", "NOT_STATED"} - {mode}
-    verdict = judge_node(node, rules({"gpus": section | {"modes": sorted(others)}}))
+    verdict = judge_node(node, rules({"gpus": section | {"modes": sorted(others)}, "fabric": "any"}))
     assert failed_codes(verdict) == {"GPU-MODE"}
     assert verdict.exit_code == 4
 

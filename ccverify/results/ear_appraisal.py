@@ -31,7 +31,7 @@ class Appraisal:
         label: ``tdx``, ``gpu-0``, ``nvswitch-3``, ``fabric``; ``node`` where nothing was judged.
         tier: never of higher trust than any claim of the vector.
         vector: AR4SI claim → value; at least one.
-        failed: codes of the checks that failed.
+        failed: codes of the checks that failed, those of the node as a whole included.
         open: codes of the checks that could not be made.
     """
 
@@ -130,7 +130,7 @@ def _appraise(
         # A reader who accepts warnings must not take an unfinished appraisal for one.
         tier = Tier.NONE
         vector = {c: 0 if tier_of(v) is Tier.WARNING else v for c, v in vector.items()}
-    return Appraisal(label, tier, vector, *_reasons(findings))
+    return Appraisal(label, tier, vector, *_reasons(concerned))
 
 
 def _claim(claim: str, supports: Sequence[tuple[Row, Finding]]) -> int | None:

@@ -1,4 +1,4 @@
-"""explain, inspect, policy and demo."""
+"""explain, inspect and policy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from cli_files import Files, Run
 
 import ccverify
 from ccverify.checks import CHECKS
-from ccverify.cli import demo as demo_module
-from ccverify.cli.demo import SCENES, play
 from ccverify.cli.policy_advice import advise
 from ccverify.cli.policy_remark import Level
 from ccverify.policy.model import MUST_STATE
@@ -243,44 +241,3 @@ def test_show_can_be_read_back(files: Files, run: Run) -> None:
     assert shown["sha384"] == policy.digest
     assert again.tdx.measurements == policy.tdx.measurements
     assert policy.digest[:40] in run("policy", "show", files["policy.json"]).stdout
-
-
-# --- demo ---
-
-
-def test_demo_plays_four_verdicts(run: Run) -> None:
-    result = run("demo")
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("SIMULATED: ")
-    assert result.stdout.count("✓ TRUSTED (SIMULATED)") == 1
-    assert result.stdout.count("✗ UNTRUSTED (SIMULATED)") == 3
-    assert "INTEL-SA-99005" in result.stdout
-    for scene in SCENES:
-        assert scene.title in result.stdout
-    assert len(result.stdout.splitlines()) < 60, "a minute's reading"
-
-
-def test_demo_judges_with_the_real_verifier() -> None:
-    for scene in SCENES:
-        verdict = play(scene)
-        failed = [finding.code for finding in verdict.failures()]
-        assert verdict.simulated
-        assert verdict.exit_code == scene.expected_exit
-        assert scene.expected_code in [*failed, None]
-        assert bool(failed) == (scene.expected_code is not None)
-
-
-@pytest.mark.parametrize("index", range(len(SCENES)))
-def test_demo_fails_when_a_verdict_is_not_as_it_should_be(
-    run: Run, monkeypatch: pytest.MonkeyPatch, index: int
-) -> None:
-    """A scene judged with another scene's evidence must be noticed."""
-    scenes = list(SCENES)
-    other = scenes[(index + 1) % len(scenes)]
-    scenes[index] = scenes[index]._replace(
-        platform=other.platform, nonce=other.nonce, damage=other.damage
-    )
-    monkeypatch.setattr(demo_module, "SCENES", tuple(scenes))
-    result = run("demo")
-    assert result.exit_code == 1
-    assert "1 of 4 verdicts" in result.stdout

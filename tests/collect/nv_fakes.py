@@ -6,6 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,8 @@ from ccverify.collect.model import Ask
 
 HERE = Path(__file__).parent
 NONCE = bytes(range(32))
+Environment = Callable[..., None]
+"""Sets what the library plays, by the names of its environment variables."""
 
 
 def ask(nonce: bytes = NONCE, seconds: float = 20.0) -> Ask:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from nv_fakes import ask, compile_library, pynvml_over
+from nv_fakes import Environment, ask, pynvml_over
 
 from ccverify.collect.fabric import FabricSource
 from ccverify.collect.model import Absence, AbsenceReason, Item, ItemType
@@ -25,30 +24,6 @@ from ccverify.fabric.observation import (
 
 NOT_FOUND = Absent("NVML_ERROR_FUNCTION_NOT_FOUND")
 NOT_IN_STRUCT = Absent("NOT_IN_STRUCT")
-Environment = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("nvml")
-    return {
-        "new": compile_library(folder, "fake_nvml.c"),
-        "old": compile_library(folder, "fake_nvml.c", "-DOLD"),
-    }
-
-
-@pytest.fixture
-def pynvml(libraries: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return pynvml_over(libraries["new"], monkeypatch)
-
-
-@pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Environment:
-    def set_all(**options: int) -> None:
-        for name, value in options.items():
-            monkeypatch.setenv(f"FAKE_{name}", str(value))
-
-    return set_all
 
 
 def _observe(pynvml: Any) -> FabricObservation:

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from nv_fakes import NONCE, ask, compile_library, pynvml_over
+from nv_fakes import NONCE, Environment, ask, pynvml_over
 
 from ccverify.bundle.items import parse_device
 from ccverify.collect.model import Absence, AbsenceReason, Item, ItemType
 from ccverify.collect.nvml import NvmlSource
-
-Environment = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("nvml")
-    return {
-        "new": compile_library(folder, "fake_nvml.c"),
-        "old": compile_library(folder, "fake_nvml.c", "-DOLD"),
-    }
-
-
-@pytest.fixture
-def pynvml(libraries: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return pynvml_over(libraries["new"], monkeypatch)
-
-
-@pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Environment:
-    def set_all(**options: int) -> None:
-        for name, value in options.items():
-            monkeypatch.setenv(f"FAKE_{name}", str(value))
-
-    return set_all
 
 
 def _collect(pynvml: Any, **asked: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from ccverify.errors import PolicyError
 from ccverify.evidence import BindingProfile
+from ccverify.findings import Assurance
 from ccverify.policy.document import (
     MAX_POLICY_BYTES,
     load_policy,
@@ -23,6 +24,7 @@ from ccverify.policy.document import (
 )
 from ccverify.policy.model import (
     ANY,
+    FABRIC_CLAIMS,
     GPU_ARCHITECTURES,
     MEASUREMENTS,
     MUST_STATE,
@@ -31,7 +33,10 @@ from ccverify.policy.model import (
     CountPolicy,
     DevicePolicy,
     EventLogPolicy,
+    FabricPolicy,
     GatewayPolicy,
+    HealthRule,
+    ObservationRule,
     PlatformPolicy,
     Policy,
     RevocationRule,
@@ -94,6 +99,16 @@ FULL: Json = {
         "mixed_firmware": "allow",
         "mixed_driver": "allow",
     },
+    "fabric": {
+        "mode": "PPCIE",
+        "observation": "if-given",
+        "state": "any",
+        "health": "required",
+        "links": 18,
+        "nvle": "any",
+        "partition": {"size": 8, "clique_ids": [7, 9], "cluster_uuids": ["AB" * 16]},
+        "assurance": {name: "asserted" for name in FABRIC_CLAIMS},
+    },
     "binding": {
         "profiles": ["near", "ccverify", "near"],
         "freshness": "waived",
@@ -149,6 +164,18 @@ def test_every_word_reaches_the_model() -> None:
         digest=own.digest,
         gateway=GatewayPolicy(tdx, BindingPolicy((BindingProfile.DSTACK,), False, True)),
         binding=BindingPolicy((BindingProfile.NEAR, BindingProfile.CCVERIFY), False, True),
+        fabric=FabricPolicy(
+            mode="PPCIE",
+            observation=ObservationRule.IF_GIVEN,
+            state_required=False,
+            health=HealthRule.REQUIRED,
+            active_links=18,
+            nvle_required=False,
+            size=8,
+            clique_ids=frozenset({7, 9}),
+            cluster_uuids=frozenset({b"\xab" * 16}),
+            floors=dict.fromkeys(FABRIC_CLAIMS, Assurance.ASSERTED),
+        ),
         topology=TopologyPolicy(8, 4, allow_mixed_firmware=True, allow_mixed_driver=True),
         gpus=DevicePolicy(
             count=CountPolicy(1, 8),
@@ -283,6 +310,7 @@ def test_silence_means_the_safe_default() -> None:
     assert own.tdx.report_data is None
     assert own.tdx.platform.silent
     assert (own.gpus, own.nvswitches, own.topology, own.gateway) == (None, None, None, None)
+    assert own.fabric is None
     assert own.binding == BindingPolicy(
         (BindingProfile.RAW_NONCE, BindingProfile.CCVERIFY), True, False
     )

@@ -262,6 +262,16 @@ FULL["topology"] = {
     "mixed_firmware": "allow",
     "mixed_driver": "forbid",
 }
+FULL["fabric"] = {
+    "mode": "PPCIE",
+    "observation": "if-given",
+    "state": "required",
+    "health": "any",
+    "links": 18,
+    "nvle": "any",
+    "partition": {"size": 8, "clique_ids": [7], "cluster_uuids": ["ab" * 16]},
+    "assurance": {"mode": "hardware", "members": "asserted"},
+}
 FULL["binding"] = {"profiles": ["near", "chutes"], "freshness": "waived", "relayable": "accept"}
 FULL["gateway"] = {
     "tdx": "any",
@@ -276,6 +286,7 @@ ANY_BUT_ONE = {
     "tdx": "any",
     "nvswitches": "any",
     "topology": "any",
+    "fabric": "any",
     "gpus": {"count": "any", "architectures": "any", "modes": "any"},
 }
 POLICIES = {
@@ -292,7 +303,7 @@ def test_the_effective_policy_means_the_same(name: str) -> None:
     policy = ccverify.policy_from_document(POLICIES[name])
     again = ccverify.policy_from_document(effective_document(policy))
     assert effective_document(again) == effective_document(policy)
-    for part in ("gpus", "nvswitches", "topology", "binding"):
+    for part in ("gpus", "nvswitches", "topology", "fabric", "binding"):
         assert getattr(again, part) == getattr(policy, part)
     assert (again.gateway is None) == (policy.gateway is None)
     if again.gateway and policy.gateway:
@@ -355,7 +366,7 @@ def test_silence_on_devices_is_shown_as_what_it_means() -> None:
 
 def test_what_is_waived_is_shown_as_waived() -> None:
     text = render_policy(ccverify.policy_from_document(ANY_BUT_ONE), width=100)
-    for section in ("tdx", "nvswitches", "topology"):
+    for section in ("tdx", "nvswitches", "topology", "fabric"):
         assert f"\n{section}\n    any: not judged, knowingly\n" in text
     text = render_policy(ccverify.policy_from_document(FULL), width=100)
     assert "\ngateway.tdx\n    any: not judged, knowingly\n" in text
