@@ -16,6 +16,7 @@ from ccverify._version import __version__
 from ccverify.appraisal.bundle import open_bundle, with_manifest
 from ccverify.appraisal.classes import judge_classes
 from ccverify.appraisal.devices import DevicesPart, appraise_devices
+from ccverify.appraisal.fabric import appraise_fabric, observation_level
 from ccverify.appraisal.inputs import Inputs
 from ccverify.appraisal.td import TdPart, appraise_td
 from ccverify.bundle.binding import CHANNEL_INPUTS
@@ -135,7 +136,10 @@ def check(
     findings.extend(judge_classes(applied, evidence, parts, absences))
     findings.extend(td.findings)
     findings.extend(parts.findings)
-    subjects = {Scope.NODE: (None,), **td.subjects, **parts.subjects}
+    level = observation_level(td, tied, bundle, trust.kind)
+    fabric = appraise_fabric(applied, parts, bundle, level)
+    findings.extend(fabric.findings)
+    subjects = {Scope.NODE: (None,), **td.subjects, **parts.subjects, **fabric.subjects}
     if bundle is not None:
         subjects[Scope.BUNDLE] = (None,)
     # What the relying party says it sees is compared, whatever the shape of the evidence.
@@ -158,6 +162,7 @@ def check(
         gpus=parts.gpus,
         nvswitches=parts.nvswitches,
         topology=parts.topology,
+        fabric=fabric.claims,
         binding=claims,
         bundle=bundle.claims if bundle else None,
         findings=listed,
@@ -203,7 +208,13 @@ def _for_role(policy: Policy, role: NodeRole) -> Policy:
     if role is not NodeRole.GATEWAY or gateway is None:
         return policy
     return replace(
-        policy, tdx=gateway.tdx, gpus=None, nvswitches=None, topology=None, binding=gateway.binding
+        policy,
+        tdx=gateway.tdx,
+        gpus=None,
+        nvswitches=None,
+        topology=None,
+        fabric=None,
+        binding=gateway.binding,
     )
 
 

@@ -539,7 +539,15 @@ def test_modules_of_the_api_pages_exist_and_none_is_forgotten() -> None:
         assert f"[`{name}`][{module}.{name}]" in text("api/index.md")
 
 
-INTERNAL = {"__init__", "der", "document_devices", "http_get", "opaque_fields", "verify_collateral"}
+INTERNAL = {
+    "__init__",
+    "der",
+    "document_devices",
+    "document_fabric",
+    "http_get",
+    "opaque_fields",
+    "verify_collateral",
+}
 """Modules that only their neighbours use."""
 
 

@@ -97,10 +97,14 @@ def test_gpus_of_every_family_and_mode(node: SimNode, architecture: str, mode: s
     assert {claims.values["arch"] for claims in verdict.gpus} == {architecture}
     assert {claims.values["mode"] for claims in verdict.gpus} == {mode}
     others = {"HOPPER", "BLACKWELL-GB100", "BLACKWELL-GB20X"} - {architecture}
-    verdict = judge_node(node, rules({"gpus": section | {"architectures": sorted(others)}, "fabric": "any"}))
+    verdict = judge_node(
+        node, rules({"gpus": section | {"architectures": sorted(others)}, "fabric": "any"})
+    )
     assert failed_codes(verdict) == {"GPU-ARCHITECTURE"}
     others = {"SPT", "MPT", "PPCIE", "NOT_STATED"} - {mode}
-    verdict = judge_node(node, rules({"gpus": section | {"modes": sorted(others)}, "fabric": "any"}))
+    verdict = judge_node(
+        node, rules({"gpus": section | {"modes": sorted(others)}, "fabric": "any"})
+    )
     assert failed_codes(verdict) == {"GPU-MODE"}
     assert verdict.exit_code == 4
 

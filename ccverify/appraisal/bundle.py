@@ -28,6 +28,7 @@ class BundlePart:
         absences: what its collector did not find, by label.
         claims: what it says of itself; None if it does not parse.
         intact: whether its items are those that the manifest lists.
+        observation: what its guest saw of the fabric; None if it says nothing of it.
     """
 
     findings: tuple[Finding, ...]
@@ -35,6 +36,7 @@ class BundlePart:
     absences: Mapping[str, AbsenceEntry]
     claims: Mapping[str, Any] | None
     intact: bool
+    observation: bytes | None
 
 
 def open_bundle(data: bytes, nonce: bytes | None, *, freshness_waived: bool) -> BundlePart:
@@ -52,6 +54,7 @@ def open_bundle(data: bytes, nonce: bytes | None, *, freshness_waived: bool) -> 
         absences=bundle.absences if bundle else {},
         claims=None if bundle is None else _claims(bundle),
         intact=states.get("BUNDLE-MANIFEST") is State.PASS,
+        observation=appraisal.observation,
     )
 
 

@@ -9,7 +9,7 @@ from ccverify.appraisal.devices import DevicesPart
 from ccverify.bundle.manifest import AbsenceEntry
 from ccverify.evidence import Evidence
 from ccverify.findings import Assurance, Finding, FindingList, State
-from ccverify.policy.model import Any, Policy, TopologyPolicy
+from ccverify.policy.model import Any, FabricPolicy, Policy, TopologyPolicy
 
 __all__ = ["judge_classes"]
 
@@ -61,11 +61,27 @@ def judge_classes(
     elif isinstance(policy.topology, TopologyPolicy) and devices.topology is None:
         made.failed(code, "GPUs and NVSwitches that are judged", "none")
     findings += made
+    findings += _fabric(policy, devices)
     if all(each.state is State.NOT_APPLICABLE for each in findings):
         made = FindingList("node")
         made.skipped(code, "the policy leaves aside all that there is: nothing is judged")
         findings += made
     return tuple(findings)
+
+
+def _fabric(policy: Policy, devices: DevicesPart) -> FindingList:
+    """The fabric of GPUs in multi-GPU mode: nobody signs who shares it, so silence is no answer."""
+    code, made = "NODE-CLASSES", FindingList("fabric")
+    said = "GPUs are in multi-GPU mode (MPT), and nobody signs who shares their NVLink fabric"
+    if isinstance(policy.fabric, FabricPolicy):
+        if not devices.gpus:
+            made.failed(code, "GPUs that are judged", "none")
+    elif devices.multi_gpu:
+        if policy.fabric is None:
+            made.skipped(code, f"{said}; the policy says nothing of it")
+        else:
+            made.not_applicable(code, f"the policy leaves it aside, knowingly: {said}")
+    return made
 
 
 def _some(count: int, what: str) -> str:

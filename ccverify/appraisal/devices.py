@@ -60,6 +60,16 @@ class DevicesPart:
             for opaque in (claims.verification.opaque for claims in self.gpus)
         )
 
+    @property
+    def multi_gpu(self) -> bool:
+        """Whether any GPU signed that it is in multi-GPU mode."""
+        return any(
+            device.genuine
+            and isinstance(device.opaque, GpuOpaqueData)
+            and device.opaque.feature_flag is GpuMode.MPT
+            for device in (claims.verification for claims in self.gpus)
+        )
+
 
 def appraise_devices(policy: Policy, evidence: Evidence, tied: Tie, inputs: Inputs) -> DevicesPart:
     """Verify and judge the devices of the classes for which the policy has a section."""

@@ -38,6 +38,7 @@ class TdPart:
         level: what the quote's own values rest on.
         artefacts: records of the collateral that was used.
         subjects: what the verdict must cover because of it.
+        image_expected: whether MRTD and RTMR0 to RTMR2 are on the policy's lists.
     """
 
     findings: FindingList = field(default_factory=FindingList)
@@ -46,6 +47,7 @@ class TdPart:
     level: Assurance = Assurance.NONE
     artefacts: tuple[Mapping[str, Any], ...] = ()
     subjects: Subjects = field(default_factory=dict)
+    image_expected: bool = False
 
     @property
     def report_data(self) -> bytes | None:
@@ -80,12 +82,13 @@ def appraise_td(section: object, evidence: Evidence, tied: Tie, inputs: Inputs) 
     findings.extend(_with_waivers(verification.findings, section))
     judged = judge_tdx(section, verification, tied.derivation, inputs.now, level)
     findings.extend(judged)
+    image_expected = all(f.state is State.PASS for f in judged if f.code in _IMAGE_CHECKS)
     log = judge_event_log(
         section.event_log,
         evidence.event_log,
         quote.report.rtmrs,
         authentic=authentic,
-        image_expected=all(f.state is State.PASS for f in judged if f.code in _IMAGE_CHECKS),
+        image_expected=image_expected,
     )
     findings.extend(log.findings)
     other = None if inputs.what_if is None else _what_if(quote, inputs.what_if, inputs)
@@ -96,6 +99,7 @@ def appraise_td(section: object, evidence: Evidence, tied: Tie, inputs: Inputs) 
         level,
         tuple(artefact.record for artefact in verification.collateral.artefacts),
         subjects,
+        image_expected,
     )
 
 

@@ -7,6 +7,7 @@ that a code means one thing everywhere.  A code, once released, keeps its meanin
 from __future__ import annotations
 
 from ccverify.checks.bundle import BUNDLE_CHECKS
+from ccverify.checks.fabric import FABRIC_CHECKS
 from ccverify.checks.model import Category, Check, Need, Scope
 from ccverify.checks.node import BINDING_CHECKS, NODE_CHECKS, SET_CHECKS, TOPOLOGY_CHECKS
 from ccverify.checks.nvidia import NVIDIA_CHECKS
@@ -19,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     *TDX_CHECKS,
     *NVIDIA_CHECKS,
     *TOPOLOGY_CHECKS,
+    *FABRIC_CHECKS,
     *BUNDLE_CHECKS,
     *BINDING_CHECKS,
     *SET_CHECKS,

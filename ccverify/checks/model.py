@@ -40,6 +40,8 @@ class Scope(Enum):
     """GPUs and NVSwitches together."""
     TOPOLOGY = "topology"
     """How GPUs and NVSwitches are connected."""
+    FABRIC = "fabric"
+    """The NVLink fabric, as it is seen from inside the machine."""
     BUNDLE = "bundle"
     """The signed bundle that evidence came in, where it came in one."""
     BINDING = "binding"

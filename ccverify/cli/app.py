@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "ccverify.cli.collateral:collateral",
         "Fetch, pack, show and compare what Intel publishes.",
     ),
-    "demo": ("ccverify.cli.demo:demo", "Play four verdicts on a simulated machine."),
+    "demo": ("ccverify.cli.demo:demo", "Play a simulated node from nonce to verdict, and attacks."),
 }
 """Command → where it is defined, and its line in ``ccverify --help``.
 

@@ -137,7 +137,7 @@ SCENES = (
         "One GPU of another machine",
         "A genuine GPU elsewhere answers the right nonce in the place of gpu-3.",
         3,
-        "TOPOLOGY-GPU-LIST",
+        "TOPOLOGY-SWITCH-LIST",
         _with_foreign_gpu,
     ),
     Scene(
@@ -201,13 +201,11 @@ class _Signed:
         data: the verdict bundle.
         key_id: thumbprint of the key that signed.
         problems: of verifying and replaying; none if all is well.
-        replayed: bytes of the verdict that came out again.
     """
 
     data: bytes
     key_id: str
     problems: tuple[str, ...]
-    replayed: int
 
 
 def _sign(scene: Scene, verdict: Verdict) -> _Signed:
@@ -229,13 +227,12 @@ def _sign(scene: Scene, verdict: Verdict) -> _Signed:
     opened, _, problem = parse_verdict_bundle(data).open([signer.key])
     key_id = signer.key.thumbprint.hex()
     if opened is None:
-        return _Signed(data, key_id, (problem,), 0)
+        return _Signed(data, key_id, (problem,))
     problems = [*opened.digest_problems()]
     problems += member_problems(opened, parse_verdict(opened.verdict))
-    again = replay(opened).dumps().encode("utf-8")
-    if again != opened.verdict:
+    if replay(opened).dumps().encode("utf-8") != opened.verdict:
         problems.append("the same inputs give another verdict")
-    return _Signed(data, key_id, tuple(problems), len(again))
+    return _Signed(data, key_id, tuple(problems))
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -325,21 +322,20 @@ def _show_honest(page: Page, scene: Scene, verdict: Verdict, signed: _Signed) ->
     collected = _collected(scene.machine)
     kinds = Counter(item.label.rstrip("0123456789").rstrip("-") for item in collected.items)
     rest = len(collected.items) - kinds["gpu"] - kinds["nvswitch"]
-    passed = sum(finding.state is State.PASS for finding in verdict.findings)
-    again = f"signature holds; judged again from that file alone: the same {signed.replayed} bytes"
+    again = "signature holds; judged again from that file alone: the same verdict, byte for byte"
     _show_headline(page, verdict)
     page.rows(
         [
             ("nonce", f"{scene.nonce.hex()[:16]}…, 32 bytes, chosen by the tenant"),
             (
                 "collect",
-                f"{len(collected.items)} items: {kinds['gpu']} GPUs, {kinds['nvswitch']} NVSwitches"
-                f", {rest} for quote, logs, registers and fabric; {len(collected.absences)} absent, "
-                "with the reason",
+                f"{len(collected.items)} items: {kinds['gpu']} GPUs, {kinds['nvswitch']} "
+                f"NVSwitches, {rest} for quote, logs, registers and fabric; "
+                f"{len(collected.absences)} absent, with the reason",
             ),
-            ("seal", f"node.ccb, {len(_bundle(scene))} bytes, bound into the TDX quote"),
-            ("check", f"{passed} checks passed"),
-            ("sign", f"verdict.ccv, {len(signed.data)} bytes, by key {signed.key_id[:16]}…"),
+            ("seal", "node.ccb: key, nonce and every item are bound into the TDX quote"),
+            ("check", "by the policy, and by what Intel and NVIDIA published"),
+            ("sign", f"verdict.ccv, with all it was made from, by key {signed.key_id[:16]}…"),
             ("verify", "; ".join(signed.problems) or again),
         ],
         indent=5,
@@ -399,8 +395,14 @@ def _show_end(page: Page, wrong: int, keep: str | None) -> None:
         )
 
 
+_LINE = 76
+"""Most characters of a value that are shown."""
+
+
 def _shortened(text: str) -> str:
     """Keep the ends of long values: in a demonstration nobody compares 48 bytes."""
     words = text.split(" ")
     short = " ".join(f"{word[:24]}…{word[-8:]}" if len(word) > 40 else word for word in words)
-    return short if len(short) <= 150 else f"{short[:149]}…"
+    if len(short) <= _LINE:
+        return short
+    return short[:_LINE].rsplit(" ", 1)[0].rstrip(",") + " …"

@@ -49,8 +49,8 @@ __all__ = ["inspect"]
 
 _ACCEPTED = (
     "a bundle; a TDX quote; an NVIDIA attestation report of a GPU or NVSwitch; a certificate "
-    "chain; a reference manifest (RIM, XML); an OCSP response; a CRL; a CCEL or dstack event log; a "
-    "collateral pack or QuoteCollateralV3 JSON; or the answer of a service or tool: "
+    "chain; a reference manifest (RIM, XML); an OCSP response; a CRL; a CCEL or dstack event log; "
+    "a collateral pack or QuoteCollateralV3 JSON; or the answer of a service or tool: "
     + ", ".join(KNOWN_FORMATS)
 )
 _ANY_FILE = Source("input", MAX_BUNDLE_BYTES, EvidenceError, _ACCEPTED)

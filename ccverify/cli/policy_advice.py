@@ -10,6 +10,7 @@ from ccverify.cli.policy_advice_devices import (
     advise_freshness,
     advise_topology,
 )
+from ccverify.cli.policy_advice_fabric import advise_fabric
 from ccverify.cli.policy_remark import Advice, Level
 from ccverify.policy.model import (
     ANY,
@@ -43,6 +44,7 @@ def advise(policy: Policy) -> list[Advice]:
         *_tdx_section(policy),
         *advise_devices(policy),
         *advise_topology(policy),
+        *advise_fabric(policy),
         *advise_binding(policy),
         *_gateway(policy.gateway),
     ]

@@ -114,4 +114,8 @@ def matching_policy(machine: SimMachine, *, name: str | None = None) -> dict[str
         policy["topology"] = {
             "kind": "protected-pcie", "gpus": len(gpus), "switches": len(switches),
         }  # fmt: skip
+    if mode == "MPT":
+        # The switches are outside: what is known of the fabric, the guest observes.
+        partition = {"size": len(gpus), "clique_ids": [machine.fabric.partition]}
+        policy["fabric"] = {"mode": mode, "partition": partition}
     return policy

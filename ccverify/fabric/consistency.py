@@ -64,7 +64,8 @@ def appraise_consistency(
         active: how many links of each GPU must be up; None: what the mode implies.
     """
     modes = {gpu.mode for gpu in attested}
-    shared = len(observation.gpus) > 1 or len(attested) > 1 or bool(modes & _SWITCHED)
+    several = max(len(observation.gpus), len(attested)) > 1
+    shared = modes != {"SPT"} and (several or bool(modes & _SWITCHED))
     order, joined = _join(observation.gpus, attested)
     found = [
         *_identity(observation.gpus, attested, order, joined),
@@ -130,10 +131,6 @@ def _join(
     return best
 
 
-def place_of(gpu: GpuObservation) -> str:
-    return f"gpus[{gpu.index}]"
-
-
 def _identity(
     gpus: Sequence[GpuObservation],
     attested: Sequence[AttestedGpu],
@@ -141,7 +138,11 @@ def _identity(
     joined: dict[int, str],
 ) -> Found:
     code = FabricCode.IDENTITY
-    by_uuid = {gpu.uuid: gpu for gpu in attested if gpu.uuid}
+    by_uuid: dict[str, AttestedGpu] = {}
+    for one in sorted(attested, key=lambda one: one.subject):
+        if one.uuid and by_uuid.setdefault(one.uuid, one) is not one:
+            found = f"{one.uuid}, as {by_uuid[one.uuid].subject}"
+            yield FabricProblem(code, one.subject, "a UUID of its own beside the report", found)
     certified = {gpu.device_id for gpu in attested}
     for gpu in gpus:
         pdi, uuid = _pdi(gpu), None if isinstance(gpu.uuid, Absent) else gpu.uuid
@@ -149,13 +150,15 @@ def _identity(
             reason = f"the driver gives no PDI ({shown(gpu.pdi)})"
             yield FabricGap(code, place_of(gpu), reason)
             continue
-        other = by_uuid.get(uuid)
+        other = by_uuid.get(uuid) if uuid else None
         if other is not None and joined.get(gpu.index) != other.subject:
             expected = f"PDI {_hex(other.device_id)} of {other.subject}, which has its UUID"
             yield FabricProblem(code, place_of(gpu), expected, f"PDI {_hex(pdi)}")
         elif gpu.index not in joined and {pdi, pdi[::-1]} & certified:
             expected = f"a PDI in the byte order of the others ({order.value if order else ''})"
             yield FabricProblem(code, place_of(gpu), expected, f"{_hex(pdi)}, the other way round")
+    if not joined:
+        yield FabricGap(code, "GPUs", "no PDI of the observation is a certified one")
 
 
 def _sets(
@@ -222,6 +225,7 @@ def _versions(
     observation: FabricObservation, attested: Sequence[AttestedGpu], joined: dict[int, str]
 ) -> Found:
     signed = {gpu.subject: gpu for gpu in attested}
+    compared = False
     for gpu in observation.gpus:
         one = signed.get(joined.get(gpu.index, ""))
         if one is None:
@@ -233,13 +237,18 @@ def _versions(
             ("VBIOS", gpu.vbios, one.vbios),
             ("architecture", family, one.architecture and one.architecture.partition("-")[0]),
         ):
-            if proven and isinstance(said, str) and said.upper() != proven.upper():
+            if not proven or not isinstance(said, str):
+                continue
+            compared = True
+            if said.upper() != proven.upper():
                 yield FabricProblem(
                     FabricCode.VERSIONS,
                     place_of(gpu),
                     f"{what} {proven}, as {one.subject} signed",
                     f"{what} {said}",
                 )
+    if not compared:
+        yield FabricGap(FabricCode.VERSIONS, "GPUs", "no version is stated on both sides")
 
 
 def _mode(observation: FabricObservation, modes: set[str]) -> Found:

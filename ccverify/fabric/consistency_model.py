@@ -127,8 +127,9 @@ class FabricConsistency:
     Attributes:
         matches: GPUs that are in both, in the order of the attested ones.
         order: the byte order in which their PDIs match; None where none does.
-        shared: whether GPUs are connected to each other: several of them, or a mode of GPUs
-            behind NVSwitches.  Rules on a fabric mean nothing otherwise.
+        shared: whether GPUs may be connected to each other: several of them that do not all
+            sign SPT, or a mode of GPUs behind NVSwitches.  Rules on a fabric mean nothing
+            otherwise.
         problems: in the order of the rules.
         gaps: likewise.
     """

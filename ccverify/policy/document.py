@@ -23,6 +23,7 @@ from ccverify.policy.document_devices import (
     switch_policy,
     topology_policy,
 )
+from ccverify.policy.document_fabric import fabric_policy
 from ccverify.policy.model import (
     ANY,
     MEASUREMENTS,
@@ -284,6 +285,7 @@ def _policy(document: Mapping[str, Json], digest: str = "") -> Policy:
         gpus=gpu_policy(document.get("gpus")),
         nvswitches=switch_policy(document.get("nvswitches")),
         topology=topology_policy(document.get("topology")),
+        fabric=fabric_policy(document.get("fabric")),
         binding=binding_policy(document.get("binding", {})),
         gateway=None
         if gateway is None

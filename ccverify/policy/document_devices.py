@@ -11,6 +11,7 @@ from typing import Any as Json
 
 from ccverify.errors import PolicyError
 from ccverify.evidence import BindingProfile
+from ccverify.policy.document_fabric import fabric_contradictions
 from ccverify.policy.model import (
     ANY,
     GPU_ARCHITECTURES,
@@ -162,6 +163,7 @@ def contradictions(policy: Policy) -> Iterator[PolicyError]:
             yield from _in_devices(f"policy.{name}", devices, bios)
     if isinstance(policy.topology, TopologyPolicy):
         yield from _in_topology(policy, policy.topology)
+    yield from fabric_contradictions(policy)
 
 
 def _in_devices(where: str, devices: DevicePolicy, bios: str) -> Iterator[PolicyError]:

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ccverify.evidence import BindingProfile
+from ccverify.findings import Assurance
 from ccverify.tdx.attributes import TD_ATTRIBUTES, Rule
 from ccverify.tdx.tcb_info import TcbStatus
 
 __all__ = [
     "ANY",
+    "FABRIC_CLAIMS",
+    "FABRIC_MODES",
     "GPU_ARCHITECTURES",
     "GPU_MODES",
     "MEASUREMENTS",
@@ -28,7 +31,10 @@ __all__ = [
     "CountPolicy",
     "DevicePolicy",
     "EventLogPolicy",
+    "FabricPolicy",
     "GatewayPolicy",
+    "HealthRule",
+    "ObservationRule",
     "PlatformPolicy",
     "Policy",
     "RevocationRule",
@@ -235,6 +241,79 @@ class TopologyPolicy:
     allow_mixed_driver: bool = False
 
 
+FABRIC_MODES = ("SPT", "MPT", "PPCIE")
+FABRIC_CLAIMS = (
+    "mode",
+    "members",
+    "partition",
+    "encryption_in_force",
+    "health",
+    "links",
+    "manager",
+    "routing",
+    "isolation",
+)
+"""What a verdict says of a fabric, claim by claim."""
+
+
+class ObservationRule(str, Enum):
+    """What a policy asks of the guest's observation of the fabric."""
+
+    REQUIRED = "required"
+    """It must be there."""
+    IF_GIVEN = "if-given"
+    """It is judged where it is there; whoever leaves it out is not asked."""
+    ANY = "any"
+    """It is not judged, knowingly."""
+
+
+class HealthRule(str, Enum):
+    """What a policy asks of the fabric's health."""
+
+    REQUIRED = "required"
+    """Health must be stated, and good."""
+    IF_STATED = "if-stated"
+    """A fault counts; many drivers and platforms state nothing."""
+    ANY = "any"
+    """It is not judged, knowingly."""
+
+
+@dataclass(frozen=True, slots=True)
+class FabricPolicy:
+    """Section ``fabric``: what the GPUs' NVLink fabric must be, and how well that is known.
+
+    Attributes:
+        mode: of `FABRIC_MODES`, as every GPU must have signed; None: not judged.
+        observation: what is asked of the guest's observation.
+        state_required: registration with the fabric must be completed, with success.
+        health: what is asked of the fabric's health.
+        links_required: the NVLinks must be up, as many as the partition has.
+        active_links: how many of each GPU; None: what the mode implies.
+        nvle_required: NVLink must be encrypted where the mode is MPT.
+        size: how many GPUs the partition must have; None: not judged.
+        clique_ids: accepted cliques; None: not judged.
+        cluster_uuids: accepted clusters, 16 bytes each; None: not judged.
+        floors: claim of `FABRIC_CLAIMS` → the weakest assurance that will do.
+    """
+
+    mode: str | None = None
+    observation: ObservationRule = ObservationRule.REQUIRED
+    state_required: bool = True
+    health: HealthRule = HealthRule.IF_STATED
+    links_required: bool = True
+    active_links: int | None = None
+    nvle_required: bool = True
+    size: int | None = None
+    clique_ids: frozenset[int] | None = None
+    cluster_uuids: frozenset[bytes] | None = None
+    floors: Mapping[str, Assurance] = field(default_factory=dict)
+
+    @property
+    def names_partition(self) -> bool:
+        """Whether the policy says anything of the partition."""
+        return not (self.size is None and self.clique_ids is None and self.cluster_uuids is None)
+
+
 @dataclass(frozen=True, slots=True)
 class BindingPolicy:
     """Section ``binding``.
@@ -277,6 +356,7 @@ class Policy:
         gpus: expectations of every GPU; None and `ANY` as for `tdx`.
         nvswitches: expectations of every NVSwitch; None and `ANY` as for `tdx`.
         topology: how GPUs and switches must be wired; None and `ANY` as for `tdx`.
+        fabric: expectations of the NVLink fabric; None and `ANY` as for `tdx`.
         binding: how the evidence must be tied to the request.
         gateway: None: gateways are judged like every other node.
     """
@@ -289,3 +369,4 @@ class Policy:
     topology: TopologyPolicy | Any | None = None
     binding: BindingPolicy = BindingPolicy()
     gateway: GatewayPolicy | None = None
+    fabric: FabricPolicy | Any | None = None

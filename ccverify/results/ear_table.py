@@ -169,7 +169,14 @@ def _device(prefix: str) -> Part:
     )
 
 
-_FABRIC = Part("configuration", (_row("configuration", CONTRAINDICATED, "TOPOLOGY-*"),))
+_FABRIC = Part(
+    "configuration",
+    (
+        _row("configuration", CONTRAINDICATED, "TOPOLOGY-*"),
+        # Nobody signs what the guest sees of its fabric: it can speak against it, never for it.
+        _row("configuration", CONTRAINDICATED, "FABRIC-*", needed=False),
+    ),
+)
 
 PARTS: Final[Mapping[str, Part]] = {
     "tdx": _TDX,

@@ -59,6 +59,7 @@ class Verdict:
         gpus: claims about each GPU that was judged.
         nvswitches: claims about each NVSwitch that was judged.
         topology: how the devices are connected; None where that was not judged.
+        fabric: what is known of the NVLink fabric; None where that was not judged.
         binding: what ties the evidence to the request; None for a bare quote.
         bundle: what the bundle says of itself; None where the evidence came in none.
         label: which node of a response this is; empty where there is but one.
@@ -80,6 +81,7 @@ class Verdict:
     binding: Mapping[str, Any] | None = None
     label: str = ""
     bundle: Mapping[str, Any] | None = None
+    fabric: Mapping[str, Any] | None = None
 
     @property
     def trusted(self) -> bool:
@@ -119,7 +121,12 @@ class Verdict:
         return claims
 
     def _plain_claims(self) -> tuple[tuple[str, Mapping[str, Any] | None], ...]:
-        return (("topology", self.topology), ("binding", self.binding), ("bundle", self.bundle))
+        return (
+            ("topology", self.topology),
+            ("fabric", self.fabric),
+            ("binding", self.binding),
+            ("bundle", self.bundle),
+        )
 
     def dumps(self) -> str:
         """Return `to_json` as text, the same bytes for the same verdict."""

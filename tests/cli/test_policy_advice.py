@@ -180,7 +180,7 @@ def test_gpus_alone_are_only_advised_to_name_devices_and_software() -> None:
     [
         (["PPCIE"], "topology: nothing, with gpus.modes: PPCIE", Level.UNMEETABLE),
         (["PPCIE", "SPT"], "topology: nothing, with PPCIE among gpus.modes", Level.CONSIDER),
-        (["MPT", "SPT"], None, None),
+        (["SPT"], None, None),
     ],
 )
 def test_protected_pcie_asks_for_a_topology(

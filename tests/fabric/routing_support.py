@@ -8,6 +8,7 @@ from ccverify.fabric.linkmap_hgx import HGX_H100
 from ccverify.fabric.routing import RoutingState
 from ccverify.fabric.routing_dumps import (
     parse_addresses,
+    parse_forwarding_tables,
     parse_key_tables,
     parse_multicast_routes,
     parse_unicast_routes,
@@ -18,15 +19,22 @@ from ccverify.sim.fabric import SimFabric
 from ccverify.sim.fabric_dumps import (
     address_dump,
     key_dump,
+    linear_dump,
     multicast_dump,
     subnet_list,
     unicast_dump,
 )
 
 
-def read_state(fabric: SimFabric) -> RoutingState:
+def read_state(fabric: SimFabric, *, linear: bool = False) -> RoutingState:
+    """Only the linear tables have entries for LIDs that nobody owns."""
+    unicast = (
+        parse_forwarding_tables(linear_dump(fabric))
+        if linear
+        else parse_unicast_routes(unicast_dump(fabric))
+    )
     return RoutingState(
-        parse_unicast_routes(unicast_dump(fabric)),
+        unicast,
         parse_multicast_routes(multicast_dump(fabric)),
         parse_addresses(address_dump(fabric)),
         parse_key_tables(key_dump(fabric)),

@@ -70,9 +70,7 @@ def test_every_default_partition_is_proven(board: str, number: int, one_lid: boo
     ],
 )
 @pytest.mark.parametrize("board", BOARDS)
-def test_concurrent_tenants_are_proven_disjoint(
-    board: str, tenants: list[tuple[int, ...]]
-) -> None:
+def test_concurrent_tenants_are_proven_disjoint(board: str, tenants: list[tuple[int, ...]]) -> None:
     fabric = SimFabric.hgx(board, [SimTenant(f"t{n}", own) for n, own in enumerate(tenants)])
     found = evaluate(fabric, BOARDS[board])
     assert found.findings == ()
@@ -266,9 +264,7 @@ def test_a_link_without_a_lid_or_a_rail_without_a_link_is_found() -> None:
     links = read_links(fabric)
     found = appraise_routing(links, replace(state, addresses=kept), partitions_of(fabric))
     assert [(f.code, f.where) for f in found.findings] == [(RouteCode.UNREACHABLE, "GPU2 link 5")]
-    fewer = tuple(
-        (a, b) for a, b in links.links if not {"GPU2", "NVSwitch1"} <= {a.node, b.node}
-    )
+    fewer = tuple((a, b) for a, b in links.links if not {"GPU2", "NVSwitch1"} <= {a.node, b.node})
     found = appraise_routing(replace(links, links=fewer), state, partitions_of(fabric))
     rails = [f for f in found.findings if f.code is RouteCode.RAIL]
     assert [(f.where, f.expected) for f in rails] == [("GPU2", "links on the rail of NVSwitch1")]

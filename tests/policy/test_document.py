@@ -107,7 +107,7 @@ FULL: Json = {
         "links": 18,
         "nvle": "any",
         "partition": {"size": 8, "clique_ids": [7, 9], "cluster_uuids": ["AB" * 16]},
-        "assurance": {name: "asserted" for name in FABRIC_CLAIMS},
+        "assurance": dict.fromkeys(FABRIC_CLAIMS, "asserted"),
     },
     "binding": {
         "profiles": ["near", "ccverify", "near"],

@@ -9,6 +9,7 @@ from typing import Any
 from ccverify.findings import Assurance, Finding, State
 from ccverify.nvidia.claims import DeviceClaims
 from ccverify.results.render.claims import show_value
+from ccverify.results.render.fabric import add_fabric
 from ccverify.results.render.failures import STATE_MARKS
 from ccverify.results.render.text import Cell, Page, Style
 from ccverify.results.verdict import Verdict, counts_against
@@ -28,7 +29,7 @@ _TITLES = {"vbios": "VBIOS", "device_id": "device id"}
 
 
 def add_devices(page: Page, verdict: Verdict) -> None:
-    """Add GPUs, NVSwitches, topology and binding, as far as the verdict has them."""
+    """Add GPUs, NVSwitches, topology, fabric and binding, as far as the verdict has them."""
     for title, devices, columns in (
         ("GPUs", verdict.gpus, _GPU_COLUMNS),
         ("NVSwitches", verdict.nvswitches, _SWITCH_COLUMNS),
@@ -47,6 +48,8 @@ def add_devices(page: Page, verdict: Verdict) -> None:
     if verdict.topology is not None:
         page.heading("Topology")
         page.rows(_topology_rows(verdict.topology), indent=2)
+    if verdict.fabric is not None:
+        add_fabric(page, verdict.fabric)
     if verdict.binding is not None:
         page.heading("Binding")
         page.rows(_binding_rows(verdict.binding), indent=2)

@@ -61,6 +61,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     *_devices("GPUs", "GPU"),
     *_devices("NVSwitches", "NVSWITCH"),
     ("Devices and topology", ("DEVICES-", "GPU-BOARD", "TOPOLOGY-")),
+    ("Fabric", ("FABRIC-",)),
     ("Bundle", ("BUNDLE-",)),
     ("Binding", ("BIND-",)),
     ("Nodes together", ("SET-",)),

@@ -18,6 +18,7 @@ from ccverify.policy.model import (
     CountPolicy,
     DevicePolicy,
     EventLogPolicy,
+    FabricPolicy,
     GatewayPolicy,
     PlatformPolicy,
     Policy,
@@ -59,6 +60,7 @@ def effective_document(policy: Policy) -> dict[str, Json]:
             gpus=_devices(policy.gpus, switches=False),
             nvswitches=_devices(policy.nvswitches, switches=True),
             topology=_topology(policy.topology),
+            fabric=_fabric(policy.fabric),
             binding=_binding(policy.binding),
             gateway=policy.gateway and _gateway(policy.gateway),
         ),
@@ -201,6 +203,32 @@ def _topology(topology: TopologyPolicy | Any | None) -> Json:
     }
 
 
+def _fabric(fabric: FabricPolicy | Any | None) -> Json:
+    if not isinstance(fabric, FabricPolicy):
+        return fabric and "any"
+    partition = _stated(
+        size=fabric.size,
+        clique_ids=None if fabric.clique_ids is None else sorted(fabric.clique_ids),
+        cluster_uuids=_accepted(fabric.cluster_uuids),
+    )
+    return _stated(
+        mode=fabric.mode,
+        observation=fabric.observation.value,
+        state="required" if fabric.state_required else "any",
+        health=fabric.health.value,
+        links=_links(fabric),
+        nvle="required" if fabric.nvle_required else "any",
+        partition=partition or None,
+        assurance={name: level.value for name, level in fabric.floors.items()},
+    )
+
+
+def _links(fabric: FabricPolicy) -> Json:
+    if fabric.active_links is not None:
+        return fabric.active_links
+    return "required" if fabric.links_required else "any"
+
+
 def _binding(binding: BindingPolicy) -> dict[str, Json]:
     return {
         "profiles": [profile.value for profile in binding.profiles],
@@ -271,7 +299,7 @@ _MUST = f"{_SILENT}: no machine can be trusted until it is"
 _NOT_JUDGED = f"{_SILENT}: not judged"
 _UNJUDGED = "{} in the evidence leaves the verdict incomplete"
 _KNOWINGLY = ": not judged, knowingly"
-_WAIVABLE = frozenset({"tdx", "gpus", "nvswitches", "topology", "gateway.tdx"})
+_WAIVABLE = frozenset({"tdx", "gpus", "nvswitches", "topology", "fabric", "gateway.tdx"})
 
 _ABSENT_IN_TDX: Mapping[str, Mapping[str, str] | str] = {
     "tcb": {
@@ -310,6 +338,11 @@ _ABSENT: Mapping[str, Mapping[str, str]] = {
     },
     "topology": {
         "": f"{_SILENT}: a node with switches, or in Protected PCIe mode, cannot be trusted",
+    },
+    "fabric": {
+        "": f"{_SILENT}: GPUs in multi-GPU mode (MPT) cannot be trusted",
+        "mode": _NOT_JUDGED,
+        "partition": _NOT_JUDGED,
     },
     "binding": {},
 }

@@ -164,7 +164,10 @@ GOOD_DEVICE_CASES: tuple[DeviceCase, ...] = (
     *(
         _good(f"blackwell-mpt-{n}", f"Multi-GPU passthrough with {n} of a board's GPUs.",
               partial(b200, "MPT", n), "A7",
-              policy=_rules(count=n, architectures=["BLACKWELL"], modes=["MPT"]), shared=_B200,
+              policy=device_policy(
+                  gpus=gpu_rules(count=n, architectures=["BLACKWELL"], modes=["MPT"]),
+                  fabric="any",  # there is no observation of it
+              ), shared=_B200,
               claims={"gpus": [{"mode": "MPT"}] * n})
         for n in (1, 2, 4, 8)
     ),

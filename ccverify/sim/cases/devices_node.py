@@ -108,7 +108,7 @@ GOOD_NODE_CASES: tuple[DeviceCase, ...] = (
           node=lambda: b200("MPT", 2), td=lambda: _td(version=5, body_type=3),
           policy=_rules(gpu_rules(count=2, architectures=["BLACKWELL"], modes=["MPT"],
                                   device_ids=_ids(b200("MPT", 2))),
-                        platform={"ppid": [_PPID]}), shared=_B200),
+                        platform={"ppid": [_PPID]}) | {"fabric": "any"}, shared=_B200),
     _case("good-relayable-accepted", "Nothing is listed, and the policy takes the risk.",
           trusted(), policy=_ACCEPTED),
     _case("good-boot-log", "The TD's boot log explains its registers, devices or not.",

@@ -360,7 +360,7 @@ def _mode(
 
 MODE_CASES: tuple[DeviceCase, ...] = (
     _mode("not-listed", "A GPU in multi-GPU passthrough where a single one is asked for.",
-          lambda gpu: gpu.in_mode("MPT")),
+          lambda gpu: gpu.in_mode("MPT"), policy=device_policy(fabric="any")),
     _mode("not-stated", "Old firmware that names no mode, under a policy that asks for one.",
           lambda gpu: gpu.in_mode(None)),
     _mode("contradiction", "FEATURE_FLAG says single GPU, the older field Protected PCIe.",

@@ -103,7 +103,7 @@ class SimNvml:
     NVML_SUCCESS = _SUCCESS
     NVML_ERROR_INVALID_ARGUMENT = _INVALID_ARGUMENT
     NVML_ERROR_NOT_SUPPORTED = _NOT_SUPPORTED
-    NVML_NVLINK_MAX_LINKS = 18
+    NVML_NVLINK_MAX_LINKS = 36
     c_nvmlSystemConfComputeSettings_v1_t = _Settings
     c_nvmlPlatformInfo_v2_t = _PlatformInfo
     c_nvmlGpuFabricInfo_v3_t = _FabricInfo
