@@ -26,6 +26,7 @@ from vectors.judging_devices import (
 )
 from vectors.nvidia_evidence import FILES, from_file
 
+import ccverify
 from ccverify import State, TrustKind, TrustStore, Verdict
 from ccverify.evidence import DeviceEvidence, Evidence, NodeRole, OtherCpuEvidence
 from ccverify.findings import Assurance
@@ -868,3 +869,22 @@ def test_a_store_that_the_user_names_is_never_trusted(node: Evidence) -> None:
     assert {claims.level for claims in (*verdict.gpus, *verdict.nvswitches)} == {Assurance.NONE}
     assert verdict.topology is not None
     assert set(verdict.topology["assurance"].values()) == {"none"}
+
+
+@pytest.mark.parametrize("section", [None, "any"])
+def test_what_is_no_quote_is_malformed_whoever_judges_it(section: str | None) -> None:
+    """A file that is nothing at all must not read as a quote that nobody asked about."""
+    document = {
+        "schema": "ccverify.policy/v1",
+        "gpus": {"count": 1, "architectures": "any", "modes": "any"},
+    } | ({"tdx": section} if section else {})
+    verdict = ccverify.check(
+        b"\x17" * 2000,
+        policy=ccverify.policy_from_document(document),
+        now=datetime(2026, 6, 1, tzinfo=UTC),
+        nonce=bytes(32),
+        collateral=ccverify.CollateralPack(),
+        trust=ccverify.TrustStore.production(),
+    )
+    assert verdict.exit_code == 2
+    assert "TDX-QUOTE-FORMAT" in {finding.code for finding in verdict.failures()}

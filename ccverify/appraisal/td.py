@@ -64,17 +64,20 @@ def appraise_td(section: object, evidence: Evidence, tied: Tie, inputs: Inputs) 
         tied: what REPORTDATA must hold.
         inputs: the circumstances.
     """
-    if not isinstance(section, TdxPolicy) or not evidence.quote:
+    if not evidence.quote:
         return TdPart()
     findings = FindingList()
-    subjects: Subjects = {Scope.TDX: (None,)}
+    subjects: Subjects = {Scope.TDX: (None,)} if isinstance(section, TdxPolicy) else {}
     try:
         quote = parse_quote(decode_quote_text(evidence.quote))
     except EvidenceError as problem:
+        # Malformed whoever judges it: a file that is nothing at all must not pass for a quote.
         expected = problem.expected or "one TDX quote"
         found = f"{problem.message}: {problem.found}" if problem.found else problem.message
         findings.failed("TDX-QUOTE-FORMAT", expected, found, problem.where)
         return TdPart(findings, subjects=subjects)
+    if not isinstance(section, TdxPolicy):
+        return TdPart()
     _report_format(findings, quote)
     verification = verify_quote(quote, inputs.intel, inputs.trust, inputs.now)
     authentic = _authentic(verification.findings, inputs.trust)
