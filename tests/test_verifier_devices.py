@@ -31,6 +31,7 @@ from ccverify import State, TrustKind, TrustStore, Verdict
 from ccverify.evidence import DeviceEvidence, Evidence, NodeRole, OtherCpuEvidence
 from ccverify.findings import Assurance
 from ccverify.policy.model import ANY, Policy, TopologyPolicy
+from ccverify.sim import SimPlatform
 
 Change = Callable[[Evidence], Evidence]
 FAIL, OPEN = State.FAIL, State.NOT_CHECKED
@@ -404,6 +405,10 @@ def test_encoding_a_chain_again_changes_nothing(node: Evidence) -> None:
         assert judge(_with_chain(node, kind, lambda ders: ders), rules(OFFLINE)).trusted
 
 
+QUOTE = SimPlatform().evidence().quote_bytes
+"""A well-formed quote; who made it does not matter where nobody judges it."""
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_no_bit_of_a_chain_is_without_meaning(vectors: Path, data: st.DataObject) -> None:
@@ -753,9 +758,9 @@ def test_another_cpus_evidence_alone_is_not_nothing() -> None:
 
 
 def test_a_quote_that_the_policy_does_not_mention(node: Evidence) -> None:
-    verdict = judge(replace(node, quote=b"quote"), rules(OFFLINE))
+    verdict = judge(replace(node, quote=QUOTE), rules(OFFLINE))
     assert against(verdict) == {("NODE-CLASSES", "tdx"): OPEN}
-    verdict = judge(replace(node, quote=b"quote"), rules(OFFLINE, tdx="any"))
+    verdict = judge(replace(node, quote=QUOTE), rules(OFFLINE, tdx="any"))
     assert verdict.trusted  # knowingly left aside, as the finding says
     finding = one(verdict, "NODE-CLASSES", "tdx")
     assert finding.state is State.NOT_APPLICABLE
@@ -766,7 +771,7 @@ def test_a_quote_that_the_policy_does_not_mention(node: Evidence) -> None:
 def test_nothing_judged_is_never_trusted(node: Evidence) -> None:
     """However knowingly everything is left aside: nothing stands behind such a verdict."""
     policy = Policy(tdx=ANY, gpus=ANY, nvswitches=ANY, topology=ANY)
-    verdict = judge(replace(node, quote=b"quote"), policy)
+    verdict = judge(replace(node, quote=QUOTE), policy)
     assert against(verdict) == {("NODE-CLASSES", "node"): OPEN}
     assert verdict.exit_code == 6
 
@@ -812,7 +817,7 @@ def test_a_node_is_no_gateway_because_it_says_so(node: Evidence) -> None:
 
 
 def test_a_gateway_of_which_nothing_is_judged() -> None:
-    gateway = Evidence(quote=b"anything", role=NodeRole.GATEWAY)
+    gateway = Evidence(quote=QUOTE, role=NodeRole.GATEWAY)
     verdict = judge(gateway, rules(OFFLINE, gateway={"tdx": "any"}))
     assert against(verdict) == {("NODE-CLASSES", "node"): OPEN}
     assert verdict.exit_code == 6

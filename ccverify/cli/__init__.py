@@ -13,11 +13,15 @@ error never touches the file named by ``--output``.
 
 from __future__ import annotations
 
+import warnings
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit."""
+    # `cryptography` warns of serial numbers; a certificate that has one is judged, not announced.
+    warnings.filterwarnings("ignore", message="Parsed a serial number")
     try:
         from ccverify.cli.app import cli
 

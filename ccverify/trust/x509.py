@@ -44,6 +44,7 @@ _SIGNATURE_CURVES = {"1.2.840.10045.4.3.2": "P-256", "1.2.840.10045.4.3.3": "P-3
 """ecdsa-with-SHA256 and -SHA384 → the curve that our formats pair with that digest."""
 
 _COMMON_NAME_OID = bytes.fromhex("0603550403")
+_BIT_STRING = 0x03
 _KEY_USAGE = "2.5.29.15"
 _BASIC_CONSTRAINTS = "2.5.29.19"
 _UNDERSTOOD_CRITICAL = {_KEY_USAGE, _BASIC_CONSTRAINTS}
@@ -212,7 +213,16 @@ def _signed_part(der: bytes) -> tuple[bytes, bytes]:
     """The first two elements of a certificate or CRL, exactly as encoded: TBS and algorithm."""
     content = _body(der)
     end = read_tlv(content, 0, EvidenceError)[2]
-    return content[:end], content[end : read_tlv(content, end, EvidenceError)[2]]
+    algorithm_end = read_tlv(content, end, EvidenceError)[2]
+    tag, signature, _ = read_tlv(content, algorithm_end, EvidenceError)
+    # Nobody signs this octet, and libraries mask the bits it declares unused.
+    if tag != _BIT_STRING or signature[:1] != b"\0":
+        raise EvidenceError(
+            "signature is not a BIT STRING of whole octets",
+            expected="no unused bits",
+            found=f"tag 0x{tag:02x}, beginning {signature[:1].hex()}",
+        )
+    return content[:end], content[end:algorithm_end]
 
 
 def _named_parts(tbs: bytes, algorithm: bytes) -> tuple[bytes, bytes, bytes]:
