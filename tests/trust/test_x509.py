@@ -188,6 +188,17 @@ def test_a_damaged_certificate_is_refused_or_not_genuine(position: int, bit: int
     assert same or _issue_problem(certificate, CASE.pck_ca) is not None
 
 
+@pytest.mark.parametrize("unused", range(1, 8))
+def test_a_signature_has_no_unused_bits(unused: int) -> None:
+    """Nobody signs that octet: another value would be another certificate of equal standing."""
+    der = SimIssuer().root().der()
+    at = len(der) - 1 - len(parse_certificate(der).signature)
+    assert der[at] == 0
+    # The bits it declares unused must be zero, or `cryptography` refuses it before we do.
+    with pytest.raises(EvidenceError):
+        parse_certificate(der[:at] + bytes((unused,)) + der[at + 1 :])
+
+
 @pytest.mark.parametrize("text", [b"\xff" * 24, b"\0" * 24])
 def test_a_subject_that_is_no_text_still_has_one(text: bytes) -> None:
     """Whoever sends a chain chooses the bytes of its names; findings must be able to tell them."""
