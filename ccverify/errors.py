@@ -56,6 +56,11 @@ class CcverifyError(Exception):
         self.where = where and _printable(where)
         self.hint = hint and _printable(hint)
 
+    @property
+    def summary(self) -> str:
+        """The message with what was found, as one line: for a finding."""
+        return f"{self.message}: {self.found}" if self.found else self.message
+
     def diagnostics(self) -> str:
         """Return the error as a few lines of text for a person."""
         lines = [self.message]

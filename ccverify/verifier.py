@@ -25,6 +25,7 @@ from ccverify.checks import Scope
 from ccverify.errors import UsageError
 from ccverify.evidence import BindingInputs, BindingProfile, DeviceEvidence, Evidence, NodeRole
 from ccverify.findings import Assurance, Finding, FindingList
+from ccverify.nvidia.claims import common_level
 from ccverify.nvidia.collateral import NvidiaCollateral
 from ccverify.policy.judge_binding import (
     Request,
@@ -254,8 +255,7 @@ def _judge_binding(
     if tied.derivation.device_nonce is not None:
         made.not_applicable("BIND-DEVICES", "every device's nonce is compared with the request's")
     elif claims:
-        levels = {one.level for one in claims}
-        level = Assurance.HARDWARE if levels == {Assurance.HARDWARE} else Assurance.NONE
+        level = common_level(claims)
         profile = tied.derivation.profile
         devices = [one.verification for one in claims]
         made.add(judge_one_session(devices, profile, td.report_data, level))

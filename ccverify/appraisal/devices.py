@@ -11,7 +11,7 @@ from ccverify.appraisal.inputs import Inputs
 from ccverify.checks import Scope
 from ccverify.evidence import DeviceEvidence, Evidence
 from ccverify.findings import Assurance, Finding, State
-from ccverify.nvidia.claims import DeviceClaims
+from ccverify.nvidia.claims import DeviceClaims, common_level
 from ccverify.nvidia.device import DeviceClass, DeviceVerifier
 from ccverify.nvidia.gpu import GPU
 from ccverify.nvidia.nvswitch import NVSWITCH
@@ -134,8 +134,7 @@ def _appraise_topology(
     switches: Sequence[DeviceClaims],
     findings: list[Finding],
 ) -> Mapping[str, Any]:
-    levels = {one.level for one in (*gpus, *switches)}
-    level = Assurance.HARDWARE if levels == {Assurance.HARDWARE} else Assurance.NONE
+    level = common_level((*gpus, *switches))
     made = judge_topology(
         policy, [one.verification for one in gpus], [one.verification for one in switches], level
     )

@@ -36,7 +36,7 @@ from ccverify.fabric.observation import (
 )
 from ccverify.fabric.registration import active_links, health_problems, health_stated
 from ccverify.findings import Assurance, Finding
-from ccverify.nvidia.claims import DeviceClaims
+from ccverify.nvidia.claims import DeviceClaims, common_level
 from ccverify.nvidia.gpu import mode_name
 from ccverify.nvidia.opaque import GpuOpaqueData
 from ccverify.policy.judge_binding import Tie
@@ -124,8 +124,7 @@ def appraise_fabric(
     if not isinstance(section, FabricPolicy) or not devices.gpus:
         return FabricPart()
     attested = [gpu for claims in devices.gpus if (gpu := _attested(claims))]
-    levels = {claims.level for claims in devices.gpus}
-    device = Assurance.HARDWARE if levels == {Assurance.HARDWARE} else Assurance.NONE
+    device = common_level(devices.gpus)
     given = None if bundle is None else bundle.observation
     observed = _observe(section, given, attested, level, bundle)
     findings = judge_fabric(section, observed, attested, device)

@@ -73,7 +73,7 @@ def appraise_td(section: object, evidence: Evidence, tied: Tie, inputs: Inputs) 
     except EvidenceError as problem:
         # Malformed whoever judges it: a file that is nothing at all must not pass for a quote.
         expected = problem.expected or "one TDX quote"
-        found = f"{problem.message}: {problem.found}" if problem.found else problem.message
+        found = problem.summary
         findings.failed("TDX-QUOTE-FORMAT", expected, found, problem.where)
         return TdPart(findings, subjects=subjects)
     if not isinstance(section, TdxPolicy):

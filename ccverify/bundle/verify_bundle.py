@@ -75,7 +75,7 @@ def appraise_bundle(
     except EvidenceError as problem:
         findings = FindingList()
         expected = problem.expected or "a bundle as docs/spec/bundle.md describes it"
-        found = f"{problem.message}: {problem.found}" if problem.found else problem.message
+        found = problem.summary
         findings.failed("BUNDLE-FORMAT", expected, found, problem.where)
         for code in ("BUNDLE-SIGNATURE", "BUNDLE-KEY", "BUNDLE-MANIFEST", "BUNDLE-NONCE"):
             findings.skipped(code, "the bundle does not parse")

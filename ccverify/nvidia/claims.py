@@ -19,7 +19,7 @@ from ccverify.nvidia.opaque import (
     switch_field_name,
 )
 
-__all__ = ["GPU_UNSAID", "DeviceClaims"]
+__all__ = ["GPU_UNSAID", "DeviceClaims", "common_level"]
 
 GPU_UNSAID: Mapping[str, str] = {each.topic: each.text for each in UNSAID}
 """What no GPU report can say: topic → text."""
@@ -99,6 +99,12 @@ class DeviceClaims:
             **self.values,
             "assurance": {name: level.value for name, level in self.assurance.items()},
         }
+
+
+def common_level(devices: Iterable[DeviceClaims]) -> Assurance:
+    """What a claim about all of them rests on: HARDWARE only where there are devices, all so."""
+    levels = {device.level for device in devices}
+    return Assurance.HARDWARE if levels == {Assurance.HARDWARE} else Assurance.NONE
 
 
 def _gpu_values(opaque: GpuOpaqueData) -> dict[str, Any]:

@@ -197,7 +197,7 @@ class DeviceVerifier:
             opaque = kind.parse_opaque(report.opaque_data)
         except EvidenceError as problem:
             expected = problem.expected or f"one attestation report of a {kind.noun}"
-            found = f"{problem.message}: {problem.found}" if problem.found else problem.message
+            found = problem.summary
             findings.failed(code, expected, found, problem.where)
             return None, None
         blocks = f"{len(report.measurements)} measurements, {len(opaque.fields)} opaque fields"
@@ -211,7 +211,7 @@ class DeviceVerifier:
         try:
             certificates = parse_device_chain(evidence.certificate_chain)
         except EvidenceError as problem:
-            found = f"{problem.message}: {problem.found}" if problem.found else problem.message
+            found = problem.summary
             findings.failed(f"{prefix}-CHAIN", "a PEM certificate chain", found, problem.where)
             for name in ("CHAIN-VALIDITY", "IDENTITY"):
                 findings.skipped(f"{prefix}-{name}", "the certificate chain is not readable")
@@ -276,7 +276,7 @@ class DeviceVerifier:
         try:
             wanted = kind.rim_ids(opaque, chain)
         except EvidenceError as problem:
-            return (), f"{problem.message}: {problem.found}" if problem.found else problem.message
+            return (), problem.summary
         return tuple(map(self._look_up, wanted)), None
 
     def _look_up(self, wanted: RimId) -> ManifestLookup:

@@ -167,7 +167,7 @@ def _verify_pck_platform(context: Context, chain: Chain) -> PckPlatform | None:
     try:
         platform = parse_pck_platform(chain[0])
     except EvidenceError as problem:
-        found = f"{problem.message}: {problem.found}" if problem.found else problem.message
+        found = problem.summary
         expected = problem.expected or "a well-formed SGX extension"
         context.findings.failed(code, expected, found, where)
         return None
