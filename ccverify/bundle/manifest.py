@@ -1,8 +1,8 @@
 """The manifest of a bundle: what was gathered, what was not and why, in deterministic CBOR.
 
-Its digest goes into REPORTDATA, so everything it says is covered by the quote; the quote alone
-is not listed, because it covers the manifest.  An absence is an entry like any other: it cannot
-be taken out, or put in, without changing the digest.
+Its digest goes into REPORTDATA, so everything it says is covered by the quote.  What covers the
+manifest (`OUTSIDE`) is not listed in it: quote, TPM quote, operator's signature.  An absence is an
+entry like any other: it cannot be taken out, or put in, without changing the digest.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ __all__ = [
     "MAX_ENTRIES",
     "MAX_ITEM_BYTES",
     "MAX_TIME",
+    "OPERATOR_LABEL",
+    "OUTSIDE",
     "QUOTE_LABEL",
     "SESSION_KEY_LABEL",
+    "TPM_QUOTE_LABEL",
     "AbsenceEntry",
     "Gathered",
     "ItemEntry",
@@ -39,6 +42,21 @@ MANIFEST_TYPE: Final = "application/vnd.ccverify.manifest+cbor"
 MANIFEST_LABEL: Final = "manifest"
 SESSION_KEY_LABEL: Final = "session-key"
 QUOTE_LABEL: Final = "tdx-quote"
+TPM_QUOTE_LABEL: Final = "tpm-quote"
+OPERATOR_LABEL: Final = "operator-signature"
+
+OUTSIDE: Final[Mapping[str, ItemType]] = MappingProxyType(
+    {
+        QUOTE_LABEL: ItemType.TDX_QUOTE,
+        TPM_QUOTE_LABEL: ItemType.TPM_QUOTE,
+        OPERATOR_LABEL: ItemType.OPERATOR_SIGNATURE,
+    }
+)
+"""Items that bind the session key and cover the manifest, so that no manifest can list them.
+
+Each label has its one type, and each type its one label.  That there is no quote must be stated
+in the manifest; of the others nothing need be said.
+"""
 
 MAX_ENTRIES: Final = 256
 """Most entries of a manifest, items and absences together."""
@@ -62,7 +80,8 @@ _UNPRINTABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
 )
 
-_SINGLE: Final = frozenset(ItemType) - {ItemType.NVIDIA_GPU, ItemType.NVIDIA_SWITCH}
+_SEVERAL: Final = frozenset({ItemType.NVIDIA_GPU, ItemType.NVIDIA_SWITCH, ItemType.FABRIC_DUMP})
+"""Types of which a manifest may list more than one item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +169,7 @@ class Manifest:
 def make_manifest(
     nonce: bytes, key: bytes, gathered: Iterable[Gathered], *, collector: str, created: int
 ) -> Manifest:
-    """Close a manifest over everything gathered but the quote.
+    """Close a manifest over everything gathered but what covers it (`OUTSIDE`).
 
     Texts are cut to what a reader accepts, and characters that could disturb a terminal are
     replaced by spaces.
@@ -158,13 +177,14 @@ def make_manifest(
     Args:
         nonce: the relying party's, 32 bytes.
         key: thumbprint of the session key, 32 bytes.
-        gathered: items and absences in any order; an absent quote among them, a quote not.
+        gathered: items and absences in any order; an absent quote among them, no item of
+            `OUTSIDE`.
         collector: name and version of the program.
         created: Unix seconds.
 
     Raises:
         UsageError: a label twice or not acceptable, an item too large, two items of a type of
-            which there is one, too many entries, a quote among the items.
+            which there is one, too many entries, an item of `OUTSIDE` among the items.
     """
     entries: dict[str, dict[str, object]] = {}
     for one in gathered:
@@ -218,8 +238,8 @@ def parse_manifest(data: bytes) -> Manifest:
 
     Raises:
         EvidenceError: not deterministic CBOR, another version, a member missing, unknown, of a
-            wrong type or out of its limits, the quote listed, or two items of a type of which
-            there is one.
+            wrong type or out of its limits, an item of `OUTSIDE` listed, or two items of a type
+            of which there is one.
     """
     members = decode(data, what="manifest", error=EvidenceError, limit=_MAX_MANIFEST_BYTES)
     if not isinstance(members, dict) or set(members) != _MEMBERS:
@@ -244,10 +264,10 @@ def parse_manifest(data: bytes) -> Manifest:
             raise EvidenceError("manifest has a malformed entry", where=where, expected="a map")
         if set(entry) == _ABSENCE:
             absences[label] = _absence(entry, where)
-        elif set(entry) == _ITEM and label != QUOTE_LABEL:
+        elif set(entry) == _ITEM and label not in OUTSIDE:
             items[label] = _item(entry, where)
         else:
-            expected = "an absence" if label == QUOTE_LABEL else "an item or an absence"
+            expected = "an absence" if label in OUTSIDE else "an item or an absence"
             raise EvidenceError("manifest has a malformed entry", where=where, expected=expected)
     _require_single(items)
     return Manifest(
@@ -285,10 +305,11 @@ def _require_single(items: Mapping[str, ItemEntry]) -> None:
     """Refuse two items of which a judge could take either."""
     seen: dict[ItemType, str] = {}
     for label, entry in items.items():
-        if entry.type is ItemType.TDX_QUOTE:
-            raise EvidenceError("manifest lists the quote", where=f"items.{label}",
-                                expected="a quote outside the manifest that it covers")  # fmt: skip
-        if entry.type in _SINGLE and entry.type in seen:
+        if entry.type in OUTSIDE.values():
+            raise EvidenceError("manifest lists what covers it", where=f"items.{label}",
+                                found=entry.type.value,
+                                expected="such an item outside the manifest")  # fmt: skip
+        if entry.type not in _SEVERAL and entry.type in seen:
             raise EvidenceError("manifest lists two items of one type",
                                 found=f"{seen[entry.type]}, {label}",
                                 expected=f"one {entry.type.value}")  # fmt: skip

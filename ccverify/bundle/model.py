@@ -35,6 +35,18 @@ class ItemType(str, Enum):
     """The same of an NVSwitch."""
     FABRIC_OBSERVATION = "application/vnd.ccverify.fabric-observation+json"
     """What NVML says of GPUs, links and fabric (`ccverify.fabric.observation`)."""
+    FABRIC_PROBE = "application/vnd.ccverify.fabric-probe+json"
+    """What the guest measured over NVLink (`ccverify.fabric.probe`)."""
+    FABRIC_STATEMENT = "application/vnd.ccverify.fabric-statement+cose"
+    """A statement of the fabric's manager: a bundle by itself (docs/spec/fabric-statement.md)."""
+    FABRIC_MANAGER = "application/vnd.ccverify.fabric-manager+json"
+    """What a host says of its Fabric Manager (`ccverify.fabric.manager`)."""
+    FABRIC_DUMP = "application/vnd.ccverify.fabric-dump"
+    """A file or table of the manager, raw; its label says which (`ccverify.fabric.statement`)."""
+    TPM_QUOTE = "application/vnd.ccverify.tpm-quote+cbor"
+    """A TPM 2.0 quote with its key and PCRs (`ccverify.tpm`)."""
+    OPERATOR_SIGNATURE = "application/vnd.ccverify.operator-signature+cose"
+    """The signature of an operator's X.509 key (`ccverify.bundle.endorsement`)."""
 
 
 class AbsenceReason(str, Enum):

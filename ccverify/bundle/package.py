@@ -4,7 +4,9 @@
 2. `close_manifest`: everything gathered, and everything absent, gives REPORTDATA.
 3. The quote is asked for with REPORTDATA.  If there is none, the manifest is closed again with
    that absence in it.
-4. `seal`: the quote joins, and the session key signs.
+4. What else is to bind the session key, a TPM or an operator's key, is asked with the digest of
+   that last manifest (`ccverify.bundle.endorsement`).
+5. `seal`: all of these join, and the session key signs.
 
 A bundle is a COSE_Sign1 by the session key over a CMW collection (docs/spec/bundle.md).  What
 ties the session key to a machine is not that signature but REPORTDATA in the quote.
@@ -41,8 +43,11 @@ from ccverify.bundle.manifest import (
     MANIFEST_LABEL,
     MANIFEST_TYPE,
     MAX_ITEM_BYTES,
+    OPERATOR_LABEL,
+    OUTSIDE,
     QUOTE_LABEL,
     SESSION_KEY_LABEL,
+    TPM_QUOTE_LABEL,
     AbsenceEntry,
     Gathered,
     Manifest,
@@ -156,36 +161,39 @@ def close_manifest(
     return Closed(session, manifest, MappingProxyType(items), report_data)
 
 
-def seal(closed: Closed, quote: Item | None, signer: Signer) -> bytes:
-    """Put everything together and sign it: step 4.
+def seal(
+    closed: Closed, quote: Item | None, signer: Signer, *, binders: Iterable[Item] = ()
+) -> bytes:
+    """Put everything together and sign it: step 5.
 
     Args:
         closed: from `close_manifest`.
         quote: made with `closed.report_data`; None only if the manifest says that it is absent.
         signer: holds the private half of the session key.
+        binders: items of `OUTSIDE` beside the quote, made over `closed.manifest`.
 
     Returns:
         The bundle, at most 64 MiB.
 
     Raises:
-        UsageError: another key; a quote and its absence both, or neither; no quote under that
-            label; too large.
+        UsageError: another key; a quote and its absence both, or neither; an item that does not
+            belong outside the manifest, or that the manifest says is absent; too large.
     """
     if signer.key != closed.session.key:
         raise UsageError("bundle must be signed by the key of its session")
     if (quote is None) != (QUOTE_LABEL in closed.manifest.absences):
         raise UsageError("quote must be given, or its absence be in the manifest, and not both")
-    if quote is not None and (quote.label, quote.type) != (QUOTE_LABEL, ItemType.TDX_QUOTE):
-        raise UsageError("item is not a quote", found=f"{quote.label}, {quote.type.value}",
-                         expected=f"{QUOTE_LABEL}, {ItemType.TDX_QUOTE.value}")  # fmt: skip
+    if quote is not None and quote.label != QUOTE_LABEL:
+        raise UsageError("item is not a quote", found=quote.label, expected=QUOTE_LABEL)
+    outside = _outside(closed, [quote] if quote is not None else [], binders)
     records = {
         MANIFEST_LABEL: Record(MANIFEST_TYPE, closed.manifest.encoded),
         SESSION_KEY_LABEL: Record(COSE_KEY_TYPE, closed.session.key.encoded),
     }
     for item in closed.items.values():
         records[item.label] = Record(item.type.value, item.data)
-    if quote is not None:
-        records[QUOTE_LABEL] = Record(ItemType.TDX_QUOTE.value, quote.data)
+    for item in outside:
+        records[item.label] = Record(item.type.value, item.data)
     data = sign1(
         encode_collection(Collection(BUNDLE_TYPE, records)),
         signer,
@@ -199,6 +207,20 @@ def seal(closed: Closed, quote: Item | None, signer: Signer) -> bytes:
         raise UsageError(f"bundle cannot be made: {problem.message}", expected=problem.expected,
                          found=problem.found, where=problem.where) from None  # fmt: skip
     return data
+
+
+def _outside(closed: Closed, quotes: list[Item], binders: Iterable[Item]) -> list[Item]:
+    items = [*quotes, *binders]
+    for item in items:
+        if OUTSIDE.get(item.label) is not item.type:
+            raise UsageError("item does not belong outside the manifest",
+                             found=f"{item.label}, {item.type.value}",
+                             expected=", ".join(OUTSIDE))  # fmt: skip
+        if item.label in closed.manifest.absences:
+            raise UsageError("item is stated to be absent", found=item.label)
+    if len({item.label for item in items}) != len(items):
+        raise UsageError("two items outside the manifest have one label")
+    return items
 
 
 def _derive(nonce: bytes, thumbprint: bytes, manifest_sha384: bytes) -> Derivation:
@@ -221,7 +243,7 @@ class Bundle:
         signed: the COSE_Sign1 around it.
         session_key: the key that the bundle says signed it.
         manifest: the manifest.
-        items: everything else by label, the quote among it.
+        items: everything else by label, quote and other items of `OUTSIDE` among it.
     """
 
     signed: Sign1
@@ -237,7 +259,20 @@ class Bundle:
     @property
     def quote(self) -> bytes | None:
         """The quote; None if there is none."""
-        record = self.items.get(QUOTE_LABEL)
+        return self._outside(QUOTE_LABEL)
+
+    @property
+    def tpm_quote(self) -> bytes | None:
+        """The item with a TPM's quote (`ccverify.bundle.tpm_item`); None if there is none."""
+        return self._outside(TPM_QUOTE_LABEL)
+
+    @property
+    def operator_signature(self) -> bytes | None:
+        """The operator's signature (`ccverify.bundle.endorsement`); None if there is none."""
+        return self._outside(OPERATOR_LABEL)
+
+    def _outside(self, label: str) -> bytes | None:
+        record = self.items.get(label)
         return None if record is None else record.value
 
     def of_type(self, kind: ItemType) -> Mapping[str, bytes]:
@@ -315,10 +350,12 @@ def _require_item(label: str, record: Record) -> None:
     if record.type not in _ITEM_TYPES:
         raise EvidenceError("bundle holds an item of unknown type", where=label,
                             found=record.type)  # fmt: skip
-    if (label == QUOTE_LABEL) != (record.type == ItemType.TDX_QUOTE.value):
+    belongs = _OUTSIDE_LABELS.get(record.type)
+    if belongs != label and (belongs is not None or label in OUTSIDE):
+        kind = OUTSIDE[belongs or label]
         raise EvidenceError("bundle has a quote under another name, or something else under its",
                             where=label, found=record.type,
-                            expected=f"{ItemType.TDX_QUOTE.value} as {QUOTE_LABEL}")  # fmt: skip
+                            expected=f"{kind.value} as {belongs or label}")  # fmt: skip
     if len(record.value) > MAX_ITEM_BYTES:
         raise EvidenceError("bundle holds an item that is too large", where=label,
                             expected=f"at most {MAX_ITEM_BYTES} bytes",
@@ -326,3 +363,4 @@ def _require_item(label: str, record: Record) -> None:
 
 
 _ITEM_TYPES: Final = frozenset(kind.value for kind in ItemType)
+_OUTSIDE_LABELS: Final = {kind.value: label for label, kind in OUTSIDE.items()}

@@ -8,16 +8,18 @@ and manifest: TDX-REPORT-DATA under the binding profile ``ccverify``, judged wit
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha384
 
 from ccverify.bundle.cose import sign1_problem
+from ccverify.bundle.endorsement import parse_operator_signature
 from ccverify.bundle.items import device_evidence, parse_device
-from ccverify.bundle.manifest import QUOTE_LABEL
+from ccverify.bundle.manifest import OUTSIDE, QUOTE_LABEL
 from ccverify.bundle.model import ItemType
 from ccverify.bundle.package import NONCE_BYTES, Bundle, parse_bundle
+from ccverify.bundle.tpm_item import parse_tpm_item
 from ccverify.errors import EvidenceError, UsageError
 from ccverify.evidence import (
     Assertion,
@@ -100,7 +102,7 @@ def verify_bundle(
     findings = FindingList()
     gpus, bad_gpus = _devices(bundle, ItemType.NVIDIA_GPU)
     switches, bad_switches = _devices(bundle, ItemType.NVIDIA_SWITCH)
-    _judge(findings, "BUNDLE-FORMAT", [*bad_gpus, *bad_switches],
+    _judge(findings, "BUNDLE-FORMAT", [*bad_gpus, *bad_switches, *_bad_binders(bundle)],
            expected="items of the form their types say", found=_described(bundle))  # fmt: skip
     problem = sign1_problem(bundle.signed, bundle.session_key)
     _judge(findings, "BUNDLE-SIGNATURE", [problem] if problem else [],
@@ -181,7 +183,7 @@ def _item_problems(bundle: Bundle) -> Iterator[str]:
     for label in bundle.items:
         if label in absent:
             yield f"{label} is there and listed as absent"
-        elif label not in listed and label != QUOTE_LABEL:
+        elif label not in listed and label not in OUTSIDE:
             yield f"{label} is there and not listed"
     if QUOTE_LABEL not in bundle.items and QUOTE_LABEL not in absent:
         yield f"{QUOTE_LABEL} is not there, and the manifest does not say why"
@@ -199,6 +201,19 @@ def _devices(bundle: Bundle, kind: ItemType) -> tuple[tuple[DeviceEvidence, ...]
         except EvidenceError as problem:
             problems.append(problem.message)
     return tuple(devices), problems
+
+
+def _bad_binders(bundle: Bundle) -> Iterator[str]:
+    """Say which items that bind the session key cannot be read; the quote is judged by itself."""
+    readers: tuple[tuple[bytes | None, Callable[[bytes], object]], ...] = (
+        (bundle.tpm_quote, parse_tpm_item),
+        (bundle.operator_signature, parse_operator_signature),
+    )
+    for data, read in readers:
+        try:
+            _ = data is not None and read(data)
+        except EvidenceError as problem:
+            yield problem.summary
 
 
 def _evidence(

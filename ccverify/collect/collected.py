@@ -59,7 +59,8 @@ class Collected:
 
     Attributes:
         bundle: the bundle; None if something required is not there.
-        gathered: what is in it, and what is not and why, the quote included.
+        gathered: what is in it, and what is not and why, the quote and binders included.  A
+            binder's absence is told here alone: the manifest was closed before.
         missing: required parts that are not there, or not completely.
         notes: what sources gave beside that.
         runs: every source that was asked, in order.

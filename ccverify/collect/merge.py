@@ -19,7 +19,7 @@ from ccverify.bundle.items import parse_device
 from ccverify.bundle.manifest import (
     MANIFEST_LABEL,
     MAX_ITEM_BYTES,
-    QUOTE_LABEL,
+    OUTSIDE,
     SESSION_KEY_LABEL,
     Gathered,
 )
@@ -107,7 +107,8 @@ def checked(outcome: object, part: str, source: str) -> Outcome:
     if len(outcome.data) > MAX_ITEM_BYTES:
         size = f"{len(outcome.data)} bytes, at most {MAX_ITEM_BYTES} fit"
         return _unusable(label, source, f"gave more than a bundle can hold: {size}")
-    if (label == QUOTE_LABEL) != (outcome.type is ItemType.TDX_QUOTE):
+    belongs = OUTSIDE.get(label)
+    if belongs is not outcome.type and (belongs or outcome.type in OUTSIDE.values()):
         return _unusable(label, source, f"gave {outcome.type.value} under the name {label}")
     return outcome
 
@@ -162,6 +163,8 @@ def _items(given: Sequence[Sequence[Gathered]], notes: list[Note]) -> dict[str, 
 
 def _identities(item: Item) -> Iterator[str]:
     """What there is only one of: a kind of log, or one device by its certificate or UUID."""
+    if item.type is ItemType.FABRIC_DUMP:
+        return  # there are many, and the label says which
     if item.type not in _DEVICES:
         yield item.type.value
         return

@@ -6,7 +6,8 @@
 3. The manifest is closed over what came, and what did not; it gives REPORTDATA.
 4. If wished, RTMR3 is extended by the manifest's digest.
 5. Sources of quotes are asked one after the other, until one gives a quote.
-6. The session key signs everything, and is forgotten.
+6. Binders, a TPM or an operator's key, are asked to cover the manifest as it is by now.
+7. The session key signs everything, and is forgotten.
 
 A source that hangs is left behind in its thread, which holds neither the others nor the end of
 the process; what it says later is not heard.  A source that raises is an absence.
@@ -16,17 +17,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccverify._version import __version__
 from ccverify.bundle.cose import KeySigner
-from ccverify.bundle.manifest import QUOTE_LABEL, Gathered
+from ccverify.bundle.manifest import OUTSIDE, QUOTE_LABEL, Gathered
 from ccverify.bundle.package import Closed, Session, close_manifest, open_session, seal
+from ccverify.collect.binders import Binder, BinderSource, check_binders
 from ccverify.collect.collected import Collected, Event, Progress, SourceRun
+from ccverify.collect.extension import Extend, Extender, Extension, no_extender
 from ccverify.collect.merge import Note, checked, merge, part_of
 from ccverify.collect.model import Absence, AbsenceReason, Ask, Item, Outcome, Source, Stage
 from ccverify.collect.running import Reply, call_all, late_absence, raised_absence
@@ -37,8 +40,6 @@ from ccverify.tdx.quote import parse_quote
 __all__ = [
     "COLLECTOR",
     "DEFAULT_TIMEOUT_S",
-    "Extend",
-    "Extender",
     "World",
     "collect_bundle",
     "known_parts",
@@ -76,19 +77,6 @@ class World:
     grace: float = _GRACE_S
 
 
-Extend = Callable[[bytes], bytes | Absence]
-"""Extends RTMR3 by 48 bytes and returns the new value, or says why not."""
-
-
-@runtime_checkable
-class Extender(Protocol):
-    """A source that can extend RTMR3 too."""
-
-    def extend(self, digest: bytes) -> bytes | Absence:
-        """Extend by 48 bytes and return the new value, 48 bytes, or say why not."""
-        ...
-
-
 def known_parts(sources: Iterable[Source]) -> tuple[str, ...]:
     """Return the parts these sources can give, the quote last; what ``--only`` may name."""
     parts = {part: None for source in sources for part in source.gives if part != QUOTE_LABEL}
@@ -103,6 +91,7 @@ def collect_bundle(
     require: Collection[str] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
     extend_rtmr3: bool = False,
+    binders: Sequence[Binder] = (),
     prepare: Callable[[bytes], None] | None = None,
     progress: Progress | None = None,
     world: World | None = None,
@@ -118,17 +107,22 @@ def collect_bundle(
         timeout: seconds for each source.
         extend_rtmr3: whether to extend RTMR3 by the manifest's digest before the quote is made,
             through the first source that can (`Extender`).  There is no way back.
+        binders: who binds the session key beside the quote, each under a label of its own.  One
+            that fails is an absence in what is returned, and the bundle is without it: a manifest
+            that it would have to cover cannot speak of it.
         prepare: is told the nonce for devices before any is asked, so that others can gather
             evidence with it that a source then takes; what it raises ends the session.
         progress: is told, in the calling thread, whenever a source was asked or is done with.
         world: clock, time and randomness; the real ones if None.
 
     Raises:
-        UsageError: a nonce of another length, a part nobody here can give, or more evidence
-            than a bundle can hold.
+        UsageError: a nonce of another length, a part nobody here can give, two binders for one
+            label, or more evidence than a bundle can hold.
     """
     parts = known_parts(sources)
-    _check_parts(parts, only, require, with_extension=extend_rtmr3)
+    check_binders(binders)
+    beside = [binder.label for binder in binders]
+    _check_parts(parts, only, require, [*beside, *([EXTENSION_LABEL] if extend_rtmr3 else [])])
     if extend_rtmr3 and only and QUOTE_LABEL not in only:
         raise UsageError("RTMR3 is not extended without a quote to show it", where="--only",
                          expected=f"{QUOTE_LABEL} among the parts")  # fmt: skip
@@ -136,25 +130,27 @@ def collect_bundle(
     if prepare is not None:
         prepare(work.device_nonce)
     work.ask_devices()
-    missing = work.missing(set(require) - {QUOTE_LABEL, EXTENSION_LABEL})
+    missing = work.missing(set(require) - {*OUTSIDE, EXTENSION_LABEL})
     if missing:
         # What cannot be undone, and what takes long, is not begun for nothing.
         work.without_quote(_not_asked(QUOTE_LABEL, "something else that is required is missing"))
         return work.result(missing)
     if extend_rtmr3:
-        work.extend(next((s.extend for s in sources if isinstance(s, Extender)), _no_extender))
+        work.extend(next((s.extend for s in sources if isinstance(s, Extender)), no_extender))
     work.ask_for_quote()
+    work.ask_binders(binders)
     return work.result(work.missing(set(require)))
 
 
 def _check_parts(
-    parts: Sequence[str], only: Collection[str], require: Collection[str], *, with_extension: bool
+    parts: Sequence[str], only: Collection[str], require: Collection[str], beside: Sequence[str]
 ) -> None:
-    known = (*parts, EXTENSION_LABEL) if with_extension else parts
+    """See that options name parts there are; `beside` are those that --only says nothing of."""
+    known = (*parts, *beside)
     for option, names, allowed in (
         ("--only", only, parts),
         ("--require", require, known),
-        ("--require", set(require) - {EXTENSION_LABEL}, only or known),
+        ("--require", set(require).difference(beside), only or known),
     ):
         for name in sorted(names):
             if name not in allowed:
@@ -198,6 +194,7 @@ class _Work:
         self._created = 0
         self._closed: Closed | None = None
         self._quote: Item | None = None
+        self._bound: list[Item] = []
         self._rtmr3: bytes | None = None
 
     @property
@@ -223,7 +220,7 @@ class _Work:
     def extend(self, extend: Extend) -> None:
         """Extend RTMR3 by the digest of the manifest; if that fails, the manifest says so."""
         self._total += 1
-        extension = _Extension(extend, self._closed_manifest().manifest.sha384)
+        extension = Extension(extend, self._closed_manifest().manifest.sha384)
         ((_, given),) = self._ask([extension], None)
         if given:
             self._gathered += given[:1]
@@ -255,6 +252,15 @@ class _Work:
         self._gathered.append(chosen)
         self._compare_rtmr3(chosen.outcome)
         return None
+
+    def ask_binders(self, binders: Sequence[Binder]) -> None:
+        """Let every binder cover the manifest, which stays as it is whatever they say."""
+        session = self._session
+        sources = [BinderSource(one, session.nonce, session.key.thumbprint) for one in binders]
+        self._total += len(sources)
+        for _, answers in self._ask(sources, None):
+            self._gathered += answers
+            self._bound += (one.outcome for one in answers if isinstance(one.outcome, Item))
 
     def _compare_rtmr3(self, quote: Item) -> None:
         """See that the quote has RTMR3 as it was extended; the manifest is closed by now."""
@@ -290,7 +296,10 @@ class _Work:
 
     def result(self, missing: tuple[str, ...]) -> Collected:
         """Seal the bundle, unless something is missing."""
-        sealed = None if missing else seal(self._closed_manifest(), self._quote, self._signer)
+        sealed = None
+        if not missing:
+            closed = self._closed_manifest()
+            sealed = seal(closed, self._quote, self._signer, binders=self._bound)
         return Collected(
             bundle=sealed,
             gathered=tuple(self._gathered),
@@ -336,7 +345,7 @@ class _Work:
         return [(source, answers[at][1]) for at, source in enumerate(sources)]
 
     def _answer(self, source: Source, reply: Reply) -> tuple[SourceRun, list[Gathered]]:
-        parts = [part for part in source.gives if part in self._wanted or part == EXTENSION_LABEL]
+        parts = [part for part in source.gives if part not in self._left_out]
         outcomes: list[Outcome] = []
         if reply.late:
             outcomes = [late_absence(part, source.name, self._timeout) for part in parts]
@@ -346,7 +355,7 @@ class _Work:
             usable = [checked(outcome, parts[0], source.name) for outcome in reply.outcomes]
             outcomes = [one for one in usable if part_of(one.label) not in self._left_out]
         if source.stage is not Stage.QUOTE:
-            outcomes = [_no_early_quote(outcome, source.name) for outcome in outcomes]
+            outcomes = [_not_early(outcome, source.name) for outcome in outcomes]
         items = sum(isinstance(outcome, Item) for outcome in outcomes)
         absences = len(outcomes) - items
         run = SourceRun(source.name, source.stage, reply.seconds, items, absences)
@@ -394,45 +403,16 @@ class _Work:
         return Absence(QUOTE_LABEL, AbsenceReason.NOT_PRESENT, text, remedy, _SELF)
 
 
-class _Extension:
-    """The extension of RTMR3 in the shape of a source, so that it too may hang or raise."""
-
-    name = "RTMR3"
-    stage = Stage.QUOTE
-    gives: tuple[str, ...] = (EXTENSION_LABEL,)
-
-    def __init__(self, extend: Extend, digest: bytes) -> None:
-        self._extend = extend
-        self._digest = digest
-        self.value: bytes | None = None
-
-    def collect(self, ask: Ask) -> Sequence[Outcome]:
-        """Extend; nothing to say if it went well."""
-        found = self._extend(self._digest)
-        if isinstance(found, Absence):
-            return (replace(found, label=EXTENSION_LABEL),)
-        self.value = found
-        return ()
-
-    def diagnose(self) -> Sequence[Absence]:
-        """Nothing is known before it is tried."""
-        return ()
-
-
-def _no_extender(digest: bytes) -> Absence:
-    text = f"no source here can extend RTMR3 (by {digest.hex()[:16]}…)"
-    remedy = "use Linux 6.16 or newer in an Intel TDX guest, or leave --extend-rtmr out"
-    return Absence(EXTENSION_LABEL, AbsenceReason.NOT_SUPPORTED, text, remedy, _SELF)
-
-
 def _not_asked(part: str, why: str) -> Absence:
     remedy = "name it in --only too, or leave --only out" if "--only" in why else "see there"
     return Absence(part, AbsenceReason.NOT_ASKED, f"not asked for: {why}", remedy, _SELF)
 
 
-def _no_early_quote(outcome: Outcome, source: str) -> Outcome:
-    if outcome.label != QUOTE_LABEL:
+def _not_early(outcome: Outcome, source: str) -> Outcome:
+    """Keep what covers the manifest out of what it lists."""
+    if outcome.label not in OUTSIDE:
         return outcome
-    text = f"{source} gave a quote before there was REPORTDATA to put into it"
+    what = "a quote" if outcome.label == QUOTE_LABEL else outcome.label
+    text = f"{source} gave {what} before there was anything for it to cover"
     remedy = "this is a bug in the source: report it, with what you ran"
-    return Absence(f"early-{QUOTE_LABEL}", AbsenceReason.FAILED, text, remedy, source)
+    return Absence(f"early-{outcome.label}", AbsenceReason.FAILED, text, remedy, source)

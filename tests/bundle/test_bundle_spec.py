@@ -21,6 +21,7 @@ from sealing import ORDER, OTHER, TIME, Parts, signer
 
 from ccverify.bundle.cbor import encode
 from ccverify.bundle.cmw import CMW_CBOR_TYPE, CMW_COSE_TYPE
+from ccverify.bundle.endorsement import operator_payload, tpm_qualifying_data
 from ccverify.bundle.items import DeviceItem, encode_device
 from ccverify.bundle.manifest import (
     MAX_ENTRIES,
@@ -74,6 +75,7 @@ def vectors() -> dict[str, Any]:
     quote = Item("tdx-quote", ItemType.TDX_QUOTE, b"quote " + closed.report_data, "configfs-tsm")
     bundle = seal(closed, quote, own)
     signed = parse_bundle(bundle).signed
+    covering = (nonce, own.key.thumbprint, closed.manifest.sha384)
     covered = encode(["Signature1", signed.protected, b"", signed.payload])
     made: dict[str, bytes] = {
         "private_key": own.private.private_numbers().private_value.to_bytes(48),  # type: ignore[union-attr]
@@ -85,6 +87,8 @@ def vectors() -> dict[str, Any]:
         "manifest": closed.manifest.encoded,
         "manifest_sha384": closed.manifest.sha384,
         "report_data": closed.report_data,
+        "qualifying_data": tpm_qualifying_data(*covering),
+        "operator_payload": operator_payload(*covering),
         "quote": quote.data,
         "payload": signed.payload,
         "protected": signed.protected,
@@ -162,6 +166,10 @@ def test_the_vector_without_ccverify(stored: Any) -> None:
     assert value["manifest_sha384"] == digest
     tied = sha512(b"ccverify/report-data/v1" + nonce + thumbprint + digest).digest()
     assert value["report_data"] == tied
+    quoted = sha256(b"ccverify/tpm-quote/v1" + nonce + thumbprint + digest).digest()
+    assert value["qualifying_data"] == quoted
+    signed = sha384(b"ccverify/operator-signature/v1" + nonce + thumbprint + digest).digest()
+    assert value["operator_payload"] == signed
     tag = cbor2.loads(value["bundle"])
     protected, unprotected, payload, signature = tag.value
     assert (tag.tag, len(unprotected)) == (18, 0)
