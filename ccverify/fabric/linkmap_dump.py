@@ -121,7 +121,8 @@ def _line(line: str, reader: Reader) -> tuple[_Side, _Side, bool]:
 def _side(match: re.Match[str], reader: Reader) -> _Side:
     is_switch = match[1] == "SW"
     node, guid, lid, port = (int(match[group], 16) for group in (2, 3, 4, 5))
-    if not 1 <= port <= 254:
+    # Port 0 of an InfiniBand switch has no cable; NVIDIA counts ports of Hopper's from 0.
+    if not (0 if is_switch else 1) <= port <= 254:
         raise reader.wrong("a port from 1 to 254", match[5])
     number = port if is_switch else port - 1
     return _Side(is_switch, node, guid, lid, PortId(_name(node), number))

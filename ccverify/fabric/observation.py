@@ -13,14 +13,11 @@ Pure: the reading of NVML is `ccverify.collect.fabric`.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final
 
-from ccverify.errors import EvidenceError
-from ccverify.strict_json import parse_json
+from ccverify.fabric.json_form import Form
+from ccverify.fabric.reading import Absent, Reading
 
 __all__ = [
     "FORMAT",
@@ -49,29 +46,6 @@ MAX_LINKS: Final = 64
 MAX_CLIQUES: Final = 64
 MAX_FIRMWARE: Final = 100
 _MAX_TEXT: Final = 128
-
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-_TEXT = re.compile(r"[ -~]*")
-_HEX = re.compile(r"[0-9a-f]*")
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """A value that NVML did not give.
-
-    Attributes:
-        code: the name of NVML's return code (``NVML_ERROR_NOT_SUPPORTED``), or
-            ``NOT_IN_STRUCT`` where the struct version in use has no such field, or
-            ``UNREADABLE`` where the answer was no text or out of its range.
-    """
-
-    code: str
-
-
-Reading: TypeAlias = _T | Absent
-"""A value, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,107 +180,11 @@ class FabricObservation:
 # --- between values and JSON ---------------------------------------------------------------------
 
 
-class _Codec(NamedTuple):
-    """How one kind of value is read from JSON and written; both check it, with its path."""
+_FORM = Form("fabric observation", "the observation is written by ccverify collect; do not edit it")
+_U8, _U32 = _FORM.uint((1 << 8) - 1), _FORM.uint((1 << 32) - 1)
+_NUMBER, _WORDS = _FORM.reading(_U32), _FORM.reading(_FORM.text(_MAX_TEXT))
 
-    read: Callable[[Any, str], Any]
-    write: Callable[[Any, str], Any]
-
-
-def _wrong(where: str, expected: str, found: Any) -> EvidenceError:
-    return EvidenceError(
-        "fabric observation is malformed",
-        expected=expected,
-        found=repr(found)[:100],
-        where=where,
-        hint="the observation is written by ccverify collect; do not edit it",
-    )
-
-
-def _scalar(check: Callable[[Any], bool], expected: str) -> _Codec:
-    def checked(value: Any, where: str) -> Any:
-        if not check(value):
-            raise _wrong(where, expected, value)
-        return value
-
-    return _Codec(checked, checked)
-
-
-def _uint(bits: int) -> _Codec:
-    most = (1 << bits) - 1
-    return _scalar(lambda v: type(v) is int and 0 <= v <= most, f"an integer from 0 to {most}")
-
-
-def _matching(pattern: re.Pattern[str], least: int, most: int, expected: str) -> _Codec:
-    return _scalar(
-        lambda v: isinstance(v, str) and least <= len(v) <= most and bool(pattern.fullmatch(v)),
-        expected,
-    )
-
-
-def _hex(octets: int) -> _Codec:
-    return _matching(_HEX, 2 * octets, 2 * octets, f"{octets} bytes in lower-case hex")
-
-
-_U8, _U32 = _uint(8), _uint(32)
-_STRING = _matching(_TEXT, 0, _MAX_TEXT, f"at most {_MAX_TEXT} printable ASCII characters")
-_REASON = _matching(_CODE, 1, 64, "the name of a return code")
-
-
-def _reading(inner: _Codec) -> _Codec:
-    def read(value: Any, where: str) -> Any:
-        if isinstance(value, dict) and value.keys() == {"absent"}:
-            return Absent(_REASON.read(value["absent"], f"{where}.absent"))
-        return inner.read(value, where)
-
-    def write(value: Any, where: str) -> Any:
-        if isinstance(value, Absent):
-            return {"absent": _REASON.write(value.code, f"{where}.absent")}
-        return inner.write(value, where)
-
-    return _Codec(read, write)
-
-
-def _list(inner: _Codec, most: int) -> _Codec:
-    def read(value: Any, where: str) -> Any:
-        if not isinstance(value, list) or len(value) > most:
-            raise _wrong(where, f"a list of at most {most}", value)
-        return tuple(inner.read(item, f"{where}[{at}]") for at, item in enumerate(value))
-
-    def write(value: Any, where: str) -> Any:
-        if not isinstance(value, tuple) or len(value) > most:
-            raise _wrong(where, f"a tuple of at most {most}", value)
-        return [inner.write(item, f"{where}[{at}]") for at, item in enumerate(value)]
-
-    return _Codec(read, write)
-
-
-def _difference(value: Any, members: Mapping[str, _Codec]) -> Any:
-    """Which members an object lacks or has too many; the value itself if it is none."""
-    if not isinstance(value, dict):
-        return value
-    lacks, extra = sorted(members.keys() - value.keys()), sorted(value.keys() - members.keys())
-    return {"missing": lacks, "unknown": extra} if lacks else {"unknown": extra}
-
-
-def _record(kind: type, **members: _Codec) -> _Codec:
-    def read(value: Any, where: str) -> Any:
-        if not isinstance(value, dict) or value.keys() != members.keys():
-            raise _wrong(where, f"an object with {', '.join(members)}", _difference(value, members))
-        fields = {n: codec.read(value[n], f"{where}.{n}") for n, codec in members.items()}
-        return kind(**fields)
-
-    def write(value: Any, where: str) -> Any:
-        if not isinstance(value, kind):
-            raise _wrong(where, kind.__name__, value)
-        return {n: codec.write(getattr(value, n), f"{where}.{n}") for n, codec in members.items()}
-
-    return _Codec(read, write)
-
-
-_NUMBER, _WORDS = _reading(_U32), _reading(_STRING)
-
-_CONFIDENTIAL = _record(
+_CONFIDENTIAL = _FORM.record(
     ConfidentialComputing,
     environment=_NUMBER,
     feature=_NUMBER,
@@ -316,28 +194,28 @@ _CONFIDENTIAL = _record(
     gpu_capabilities=_NUMBER,
     gpus_ready=_NUMBER,
 )
-_FABRIC = _record(
+_FABRIC = _FORM.record(
     FabricInfo,
     struct_version=_U8,
     state=_U8,
     status=_U32,
-    cluster_uuid=_hex(16),
-    cliques=_list(_record(Clique, type=_reading(_U8), id=_U32), MAX_CLIQUES),
+    cluster_uuid=_FORM.hex(16),
+    cliques=_FORM.list(_FORM.record(Clique, type=_FORM.reading(_U8), id=_U32), MAX_CLIQUES),
     health_mask=_NUMBER,
-    health_summary=_reading(_U8),
+    health_summary=_FORM.reading(_U8),
 )
-_PLATFORM = _record(
+_PLATFORM = _FORM.record(
     PlatformInfo,
-    ib_guid=_hex(16),
-    chassis_serial=_hex(16),
+    ib_guid=_FORM.hex(16),
+    chassis_serial=_FORM.hex(16),
     slot=_U8,
     tray=_U8,
     host=_U8,
     peer_type=_U8,
     module=_U8,
 )
-_FIRMWARE = _record(NvLinkFirmware, type=_U8, major=_U32, minor=_U32, sub_minor=_U32)
-_LINK = _record(
+_FIRMWARE = _FORM.record(NvLinkFirmware, type=_U8, major=_U32, minor=_U32, sub_minor=_U32)
+_LINK = _FORM.record(
     NvLink,
     index=_U8,
     state=_NUMBER,
@@ -346,23 +224,23 @@ _LINK = _record(
     remote_bus_id=_WORDS,
     remote_device_id=_NUMBER,
 )
-_GPU = _record(
+_GPU = _FORM.record(
     GpuObservation,
     index=_U8,
     uuid=_WORDS,
     architecture=_NUMBER,
     pci_bus_id=_WORDS,
     serial=_WORDS,
-    pdi=_reading(_hex(8)),
+    pdi=_FORM.reading(_FORM.hex(8)),
     module=_NUMBER,
     vbios=_WORDS,
-    platform=_reading(_PLATFORM),
-    fabric=_reading(_FABRIC),
+    platform=_FORM.reading(_PLATFORM),
+    fabric=_FORM.reading(_FABRIC),
     encrypted=_NUMBER,
-    firmware=_reading(_list(_FIRMWARE, MAX_FIRMWARE)),
-    links=_reading(_list(_LINK, MAX_LINKS)),
+    firmware=_FORM.reading(_FORM.list(_FIRMWARE, MAX_FIRMWARE)),
+    links=_FORM.reading(_FORM.list(_LINK, MAX_LINKS)),
 )
-_PEER = _record(
+_PEER = _FORM.record(
     PeerAccess,
     gpu=_U8,
     peer=_U8,
@@ -372,13 +250,13 @@ _PEER = _record(
     atomics=_NUMBER,
     ancestor=_NUMBER,
 )
-_OBSERVATION = _record(
+_OBSERVATION = _FORM.record(
     FabricObservation,
     driver=_WORDS,
     nvml=_WORDS,
     confidential_computing=_CONFIDENTIAL,
-    gpus=_list(_GPU, MAX_GPUS),
-    peers=_list(_PEER, MAX_GPUS * (MAX_GPUS - 1)),
+    gpus=_FORM.list(_GPU, MAX_GPUS),
+    peers=_FORM.list(_PEER, MAX_GPUS * (MAX_GPUS - 1)),
 )
 
 
@@ -392,12 +270,7 @@ def parse_observation(data: bytes) -> FabricObservation:
         EvidenceError: not strict JSON, another format, a member missing, unknown or of the
             wrong kind, an index that appears twice, or a peer that is not among the GPUs.
     """
-    document = parse_json(data, what="fabric observation", error=EvidenceError)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        found = document.get("format") if isinstance(document, dict) else document
-        raise _wrong("$.format", FORMAT, found)
-    body = {name: value for name, value in document.items() if name != "format"}
-    observation: FabricObservation = _OBSERVATION.read(body, "$")
+    observation: FabricObservation = _FORM.parse(data, FORMAT, _OBSERVATION)
     _require_consistent(observation)
     return observation
 
@@ -408,25 +281,21 @@ def serialize_observation(observation: FabricObservation) -> bytes:
     Raises:
         EvidenceError: a value is outside what `parse_observation` accepts.
     """
-    body = _OBSERVATION.write(observation, "$")
+    data = _FORM.serialize(observation, FORMAT, _OBSERVATION)
     _require_consistent(observation)
-    text = json.dumps({"format": FORMAT, **body}, sort_keys=True, separators=(",", ":"))
-    return text.encode("utf-8")
+    return data
 
 
 def _require_consistent(observation: FabricObservation) -> None:
     gpus = [gpu.index for gpu in observation.gpus]
-    _require_distinct(gpus, "$.gpus", "index")
+    _FORM.require_distinct(gpus, "$.gpus", "index")
     for at, gpu in enumerate(observation.gpus):
         if not isinstance(gpu.links, Absent):
-            _require_distinct([link.index for link in gpu.links], f"$.gpus[{at}].links", "index")
-    _require_distinct([(p.gpu, p.peer) for p in observation.peers], "$.peers", "pair")
+            _FORM.require_distinct(
+                [link.index for link in gpu.links], f"$.gpus[{at}].links", "index"
+            )
+    _FORM.require_distinct([(p.gpu, p.peer) for p in observation.peers], "$.peers", "pair")
     known = set(gpus)
     for at, pair in enumerate(observation.peers):
         if pair.gpu == pair.peer or not {pair.gpu, pair.peer} <= known:
-            raise _wrong(f"$.peers[{at}]", "two of the GPUs", (pair.gpu, pair.peer))
-
-
-def _require_distinct(values: Sequence[Hashable], where: str, what: str) -> None:
-    if len(set(values)) != len(values):
-        raise _wrong(where, f"every {what} once", f"an {what} twice")
+            raise _FORM.wrong(f"$.peers[{at}]", "two of the GPUs", (pair.gpu, pair.peer))

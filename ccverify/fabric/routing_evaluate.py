@@ -323,7 +323,7 @@ class _Walk:
 
 
 def _place(partition: str | None) -> str:
-    return "outside" if partition is None else f"partition {partition}"
+    return "outside" if partition is None else partition
 
 
 def _keys_text(keys: KeySet) -> str:
