@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ccverify.cli.binder_options import binder_options, take_binders
 from ccverify.cli.inputs import NONCE, Inputs, parse_hex, parse_nonce_file
 from ccverify.cli.options import format_option, no_color_option
 from ccverify.cli.output import (
@@ -72,8 +73,15 @@ _EXIT_NOTHING = 10
     is_flag=True,
     help="Extend RTMR3 by the digest of what was gathered, before the quote. There is no way back.",
 )
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Measure access, speed and traffic between the GPUs as well (needs ccverify[probe]). "
+    "It takes seconds, and memory of every GPU: do it before the workload starts.",
+)
 @machine_options
 @file_options
+@binder_options
 @click.option(
     "--prepare",
     metavar="COMMAND",
@@ -106,10 +114,16 @@ def collect(
     can give.
 
     The key that signs the bundle is made for it and never leaves memory.
+
+    With `--role fabric-manager`, run where the Fabric Manager runs, a statement of that manager
+    is made in the same way: what it is, how it is configured and what it set up. Its nonce may be
+    an epoch, 32 bytes that are published to all relying parties. It is bound by the machine's own
+    TDX quote, a TPM or an operator's key, whichever there is.
     """
     answer_to = _nonce(Inputs(), nonce, nonce_file)
     require_output(output, force=force)
     platform: str = wishes["platform"]
+    binders = take_binders(wishes)
     sources = sources_of(**wishes)
 
     from ccverify.collect.session import collect_bundle
@@ -122,6 +136,7 @@ def collect(
             require=_split(require),
             timeout=timeout,
             extend_rtmr3=extend_rtmr,
+            binders=binders,
             prepare=_command(prepare, timeout) if prepare is not None else None,
             progress=progress,
         )

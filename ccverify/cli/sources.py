@@ -6,18 +6,38 @@ import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ccverify.cli.inputs import Inputs
+from ccverify.cli.inputs import Source as Input
 from ccverify.errors import UsageError
 
 if TYPE_CHECKING:
     from ccverify.collect.model import Source
+    from ccverify.fabric.statement_model import Dump
 
-__all__ = ["file_options", "is_simulated", "machine_options", "sources_of", "timeout_option"]
+__all__ = [
+    "GUEST",
+    "MANAGER",
+    "file_options",
+    "is_simulated",
+    "machine_options",
+    "sources_of",
+    "timeout_option",
+]
+
+GUEST, MANAGER = "guest", "fabric-manager"
+"""Values of ``--role``."""
 
 _SIMULATED = "sim:"
+_STATEMENT = Input(
+    "fabric statement",
+    8 * 1024 * 1024,
+    UsageError,
+    f"what `ccverify collect --role {MANAGER}` wrote",
+)
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -32,6 +52,22 @@ def _all(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 
 machine_options = _all(
+    click.option(
+        "--role",
+        type=click.Choice([GUEST, MANAGER]),
+        default=GUEST,
+        show_default=True,
+        help="What this machine is: the confidential VM of a tenant, or what the Fabric Manager "
+        "runs in (a service VM or the host), which makes a fabric statement.",
+    ),
+    click.option(
+        "--manager-file",
+        "manager_files",
+        metavar="PART=FILE",
+        multiple=True,
+        help=f"With --role {MANAGER}: take this part, such as nvlsm-pkeys, from FILE. May be given "
+        "several times.",
+    ),
     click.option(
         "--platform",
         metavar="NAME",
@@ -70,6 +106,11 @@ file_options = _all(
         metavar="FILE",
         help="Take the log of this boot from FILE first: CCEL or dstack's.",
     ),
+    click.option(
+        "--fabric-statement",
+        metavar="FILE",
+        help="Put the statement of the fabric's manager in FILE into the bundle.",
+    ),
 )
 """Options that name evidence in files."""
 
@@ -106,42 +147,83 @@ def sources_of(
     folders: tuple[str, ...] = (),
     nvattest_files: tuple[str, ...] = (),
     event_log: str | None = None,
+    role: str = GUEST,
+    manager_files: tuple[str, ...] = (),
+    fabric_statement: str | None = None,
+    probe: bool = False,
 ) -> list[Source]:
     """Return the sources that the options name.
 
     Raises:
-        UsageError: no such platform, or options that do not fit it.
+        UsageError: no such platform, options that do not fit it or the role, or a file that is
+            no fabric statement.
     """
-    if is_simulated(platform):
-        if any((nv_sdk_python, dstack_socket, folders, nvattest_files, event_log)):
-            raise UsageError("a simulated machine has no real sources", where="--platform",
-                             hint="leave the options that name sources out")  # fmt: skip
-        return _simulated(platform.removeprefix(_SIMULATED))
-    if platform != "real":
+    simulated = is_simulated(platform)
+    devices = (nv_sdk_python, folders, nvattest_files, event_log)
+    if simulated and any((*devices, dstack_socket)):
+        raise UsageError("a simulated machine has no real sources", where="--platform",
+                         hint="leave the options that name sources out")  # fmt: skip
+    if not simulated and platform != "real":
         raise UsageError("there is no such platform", expected="real, or sim:NAME",
                          found=repr(platform[:80]), where="--platform")  # fmt: skip
-    from ccverify.collect.platforms import Wishes, real_sources
+    if role == MANAGER and any((*devices, fabric_statement, probe)):
+        raise UsageError("a fabric manager's machine is asked for no devices", where="--role",
+                         hint="leave the options about evidence of a guest out")  # fmt: skip
+    if role != MANAGER and manager_files:
+        raise UsageError("a guest has no files of a fabric manager", where="--manager-file",
+                         expected=f"--role {MANAGER}")  # fmt: skip
+    statement = [] if fabric_statement is None else [_statement(fabric_statement)]
+    if simulated:
+        simulator, name = _simulator(), platform.removeprefix(_SIMULATED)
+        if role == MANAGER:
+            return list(simulator.simulated_manager_sources(name, _given(manager_files)))
+        return [*statement, *simulator.simulated_sources(name, probe=probe)]
+    from ccverify.collect.platforms import Wishes, real_manager_sources, real_sources
 
-    return real_sources(
-        Wishes(
-            folders=tuple(map(Path, folders)),
-            nvattest_files=tuple(map(Path, nvattest_files)),
-            nv_sdk_python=nv_sdk_python,
-            event_log=Path(event_log) if event_log is not None else None,
-            dstack_socket=Path(dstack_socket) if dstack_socket is not None else None,
-        )
+    wishes = Wishes(
+        folders=tuple(map(Path, folders)),
+        nvattest_files=tuple(map(Path, nvattest_files)),
+        nv_sdk_python=nv_sdk_python,
+        event_log=Path(event_log) if event_log is not None else None,
+        dstack_socket=Path(dstack_socket) if dstack_socket is not None else None,
+        probe=probe,
     )
+    if role == MANAGER:
+        return real_manager_sources(wishes, _given(manager_files))
+    return [*statement, *real_sources(wishes)]
 
 
-def _simulated(name: str) -> list[Source]:
-    """Ask `ccverify.cli.sim_sources.simulated_sources`, which raises UsageError for a bad name."""
+def _statement(path: str) -> Source:
+    from ccverify.collect.manager_statement import StatementFile
+
+    return StatementFile(Inputs().read(path, _STATEMENT), Path(path).name)
+
+
+def _given(files: tuple[str, ...]) -> dict[Dump, Path]:
+    """Read ``PART=FILE``."""
+    from ccverify.fabric.statement_model import DUMP_LABELS, Dump
+
+    given: dict[Dump, Path] = {}
+    for text in files:
+        label, equals, path = text.partition("=")
+        if label not in DUMP_LABELS or not equals or not path or Dump(label) in given:
+            raise UsageError(
+                "the value of --manager-file is not what it should be",
+                expected=f"PART=FILE, each PART once: {', '.join(DUMP_LABELS)}",
+                found=repr(text[:80]),
+                where="--manager-file",
+            )
+        given[Dump(label)] = Path(path).absolute()
+    return given
+
+
+def _simulator() -> Any:
+    """Return `ccverify.cli.sim_sources`, whose functions raise UsageError for a bad name."""
     module = "ccverify.cli.sim_sources"
     try:
-        found = importlib.import_module(module)
+        return importlib.import_module(module)
     except ModuleNotFoundError as problem:
         if problem.name != module:
             raise
         raise UsageError("this ccverify has no simulated machines", where="--platform",
                          hint="use one that has them, or --platform real") from None  # fmt: skip
-    sources: list[Source] = found.simulated_sources(name)
-    return sources

@@ -1,4 +1,4 @@
-"""A helper process that answers in lines: started clean, bounded in time and output, killed whole.
+"""A helper process or a command: started clean, bounded in time and output, killed whole.
 
 It gets an environment of a few named variables, a current directory of its own that is removed
 afterwards, and a process group, so that nothing it started outlives it.
@@ -19,7 +19,15 @@ from typing import IO, Final
 
 from ccverify.collect.model import Ask
 
-__all__ = ["MAX_LINE_BYTES", "MAX_OUTPUT_BYTES", "Finished", "run_child", "script_path"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "MAX_OUTPUT_BYTES",
+    "Ended",
+    "Finished",
+    "run_bytes",
+    "run_child",
+    "script_path",
+]
 
 MAX_LINE_BYTES: Final = 256 * 1024
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
@@ -45,11 +53,45 @@ class Finished:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the process ended, its output as it came.
+
+    Attributes:
+        output: standard output.
+        errors: the end of standard error.
+        status: its exit status, negative for a signal.
+        problem: ``timeout``, ``output`` (`MAX_OUTPUT_BYTES` were passed), or None.
+    """
+
+    output: bytes
+    errors: str
+    status: int
+    problem: str | None
+
+
 def run_child(command: Sequence[str], request: bytes, ask: Ask) -> Finished:
+    """Run a helper that answers in lines; arguments and errors as of `run_bytes`.
+
+    A last line that was not ended, or a line longer than `MAX_LINE_BYTES`, is a problem with the
+    output.
+    """
+    ended = run_bytes(command, request, ask)
+    problem = ended.problem
+    lines = ended.output.split(b"\n")
+    if problem is None and lines.pop():
+        problem = "output"
+    if any(len(line) > MAX_LINE_BYTES for line in lines):
+        problem = problem or "output"
+    return Finished(tuple(lines), ended.errors, ended.status, problem)
+
+
+def run_bytes(command: Sequence[str], request: bytes, ask: Ask) -> Ended:
     """Run `command` until it ends, or until the deadline of `ask`.
 
     Args:
-        command: program and arguments; the program as a full path.
+        command: program and arguments; a program that is no path is looked for in the usual
+            directories.
         request: written to its standard input, which is then closed; at most a pipe's buffer.
         ask: for the deadline.
 
@@ -89,7 +131,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _conduct(process: subprocess.Popen[bytes], request: bytes, ask: Ask) -> Finished:
+def _conduct(process: subprocess.Popen[bytes], request: bytes, ask: Ask) -> Ended:
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
     if stdin is None or stdout is None or stderr is None:
         raise AssertionError("all three are pipes")
@@ -105,13 +147,8 @@ def _conduct(process: subprocess.Popen[bytes], request: bytes, ask: Ask) -> Fini
             problem = "timeout"
     if problem is not None:
         _kill_group(process)
-    lines = bytes(output).split(b"\n")
-    if problem is None and lines.pop():
-        problem = "output"  # the last line was not ended
-    if any(len(line) > MAX_LINE_BYTES for line in lines):
-        problem = problem or "output"
     text = bytes(errors).decode("utf-8", "replace")
-    return Finished(tuple(lines), text, process.wait(), problem)
+    return Ended(bytes(output), text, process.wait(), problem)
 
 
 def _read(

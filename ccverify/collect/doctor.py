@@ -18,10 +18,12 @@ from ccverify.collect.running import Reply, call_all, late_absence, raised_absen
 
 __all__ = [
     "FULL_BUNDLE",
+    "FULL_STATEMENT",
     "Diagnosis",
     "Machine",
     "Part",
     "diagnose",
+    "driver_version",
     "read_machine",
 ]
 
@@ -34,6 +36,12 @@ FULL_BUNDLE: Final[tuple[tuple[str, ...], ...]] = (
 """What a bundle needs to say everything about a machine: one part of each group.
 
 NVSwitches are not among it: guests have them only under Protected PCIe.
+"""
+FULL_STATEMENT: Final[tuple[tuple[str, ...], ...]] = (("fabric-manager",), ("fm-config",))
+"""What a statement of a fabric's manager cannot do without.
+
+The rest depends on the board and the mode: there are partitions in the shared mode alone, and a
+subnet manager since NVLink 5.
 """
 
 _NVIDIA_VERSION: Final = Path("driver/nvidia/version")
@@ -82,16 +90,18 @@ class Diagnosis:
     Attributes:
         machine: facts.
         parts: every part, in the order of the sources.
+        full: the groups of which one part each is needed.
     """
 
     machine: Machine
     parts: tuple[Part, ...]
+    full: tuple[tuple[str, ...], ...] = FULL_BUNDLE
 
     @property
     def missing(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of `FULL_BUNDLE` of which no part can be had."""
+        """Groups of `full` of which no part can be had."""
         there = {part.part for part in self.parts if part.available}
-        return tuple(group for group in FULL_BUNDLE if not there.intersection(group))
+        return tuple(group for group in self.full if not there.intersection(group))
 
 
 def diagnose(
@@ -100,6 +110,7 @@ def diagnose(
     timeout: float = 30.0,
     clock: Callable[[], float] = time.monotonic,
     machine: Machine | None = None,
+    full: tuple[tuple[str, ...], ...] = FULL_BUNDLE,
 ) -> Diagnosis:
     """Ask every source at once what keeps it from giving its parts.
 
@@ -108,6 +119,7 @@ def diagnose(
         timeout: seconds for each.
         clock: monotonic seconds.
         machine: facts about it; read if None.
+        full: the groups of parts of which one each is needed.
     """
     replies = call_all([source.diagnose for source in sources], seconds=timeout, clock=clock)
     available: dict[str, list[str]] = {}
@@ -120,12 +132,12 @@ def diagnose(
             absences.setdefault(part, []).extend(mine)
             if not mine:
                 available[part].append(source.name)
-    groups = {part: group for group in FULL_BUNDLE for part in group}
+    groups = {part: group for group in full for part in group}
     parts = (
         Part(part, tuple(names), _distinct(absences[part]), groups.get(part, ()))
         for part, names in available.items()
     )
-    return Diagnosis(machine or read_machine(), tuple(parts))
+    return Diagnosis(machine or read_machine(), tuple(parts), full)
 
 
 def _found(source: Source, reply: Reply, timeout: float) -> list[Absence]:
@@ -153,12 +165,18 @@ def read_machine(proc: Path = PROC, files: Files | None = None) -> Machine:
     """Read the facts; what cannot be read is None."""
     files = files or OsFiles()
     try:
-        match = _DRIVER.search(files.read(proc / _NVIDIA_VERSION, _MAX_VERSION_BYTES))
+        driver = driver_version(files.read(proc / _NVIDIA_VERSION, _MAX_VERSION_BYTES))
     except OSError:
-        match = None
+        driver = None
     return Machine(
         kernel=os.uname().release,
         tdx_guest=is_tdx_guest(proc, files),
-        nvidia_driver=match.group(1).decode("ascii") if match else None,
+        nvidia_driver=driver,
         root=os.geteuid() == 0,
     )
+
+
+def driver_version(data: bytes) -> str | None:
+    """Return the driver's version from ``/proc/driver/nvidia/version``; None if it has none."""
+    match = _DRIVER.search(data)
+    return match.group(1).decode("ascii") if match else None

@@ -6,10 +6,10 @@ the command line knows them (`ccverify.cli.sim_sources`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ccverify.collect.files import Files, OsFiles, told
 from ccverify.collect.model import (
@@ -23,7 +23,10 @@ from ccverify.collect.model import (
     Stage,
 )
 
-__all__ = ["EventLogFile", "Wishes", "real_sources"]
+if TYPE_CHECKING:
+    from ccverify.fabric.statement_model import Dump
+
+__all__ = ["EventLogFile", "Wishes", "real_manager_sources", "real_sources"]
 
 _MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 _CCEL: Final = ("ccel", ItemType.CCEL)
@@ -41,6 +44,7 @@ class Wishes:
             for GPUs and NVSwitches instead of the driver's own libraries.
         event_log: a file with the log of this boot, before what the kernel and dstack give.
         dstack_socket: of the dstack guest agent; the usual places if None.
+        probe: whether the fabric is to be measured as well, which takes GPU time.
     """
 
     folders: tuple[Path, ...] = ()
@@ -48,6 +52,7 @@ class Wishes:
     nv_sdk_python: str | None = None
     event_log: Path | None = None
     dstack_socket: Path | None = None
+    probe: bool = False
 
 
 def real_sources(wishes: Wishes | None = None) -> list[Source]:
@@ -59,6 +64,7 @@ def real_sources(wishes: Wishes | None = None) -> list[Source]:
     from ccverify.collect.nv_sdk import NvSdkSource
     from ccverify.collect.nvattest import NvattestSource
     from ccverify.collect.nvml import NvmlSource
+    from ccverify.collect.probe import ProbeSource
     from ccverify.collect.tdx import tdx_sources
 
     wishes = wishes or Wishes()
@@ -71,7 +77,27 @@ def real_sources(wishes: Wishes | None = None) -> list[Source]:
         sources.append(NvSdkSource(wishes.nv_sdk_python, parts=("gpu", "nvswitch")))
     else:
         sources += [NvmlSource(), NscqSource()]
-    return [*sources, FabricSource(), *tdx_sources(socket=wishes.dstack_socket)]
+    sources.append(FabricSource())
+    if wishes.probe:
+        sources.append(ProbeSource())
+    return [*sources, *tdx_sources(socket=wishes.dstack_socket)]
+
+
+def real_manager_sources(
+    wishes: Wishes | None = None, given: Mapping[Dump, Path] | None = None
+) -> list[Source]:
+    """Return the sources of a fabric statement on this machine; nothing is asked yet.
+
+    Args:
+        wishes: of which a manager's machine has the dstack socket alone.
+        given: files of the manager that the user names.
+    """
+    from ccverify.collect.manager import manager_sources
+    from ccverify.collect.manager_host import real_host
+    from ccverify.collect.tdx import tdx_sources
+
+    wishes = wishes or Wishes()
+    return [*manager_sources(real_host(), given), *tdx_sources(socket=wishes.dstack_socket)]
 
 
 class EventLogFile:

@@ -370,8 +370,8 @@ def test_an_unknown_platform_is_refused(run: Run, output: Path, platform: str) -
 def test_a_simulated_machine_has_simulated_sources_alone(
     run: Run, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def simulated_sources(name: str) -> list[Fake]:
-        assert name == "some-node"
+    def simulated_sources(name: str, *, probe: bool) -> list[Fake]:
+        assert (name, probe) == ("some-node", False)
         return node()
 
     hook = types.ModuleType(HOOK)
