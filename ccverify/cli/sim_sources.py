@@ -1,5 +1,7 @@
 """Simulated machines as sources of evidence: ``ccverify collect --platform sim:NAME``.
 
+With ``--role fabric-manager`` it is the host of the manager of that machine's board.
+
 The collector asks them as it asks a real machine: GPUs and fabric through NVML, whose module
 alone is exchanged, NVSwitches, event log, registers and quote through sources of their own.
 Every item says in its source that it is simulated, and so does the bundle for good.
@@ -13,16 +15,20 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from ccverify.bundle.items import DeviceItem
 from ccverify.bundle.manifest import QUOTE_LABEL
+from ccverify.cli.sim_manager_host import host_of
 from ccverify.collect.asking import Answer, ask_all
+from ccverify.collect.cuda_library import CudaModule
 from ccverify.collect.device_answer import device_outcome
 from ccverify.collect.fabric import FabricSource
+from ccverify.collect.manager import ManagerSource
 from ccverify.collect.model import (
     Absence,
     AbsenceReason,
@@ -34,28 +40,69 @@ from ccverify.collect.model import (
     Stage,
 )
 from ccverify.collect.nvml import NvmlSource
+from ccverify.collect.probe import ProbeSource
+from ccverify.collect.probe_bench import Timing
 from ccverify.collect.quotes import asked, checked_quote
 from ccverify.errors import UsageError
+from ccverify.fabric.statement_model import Dump
+from ccverify.sim.board_names import is_board_name, manager_named, tenant_named
 from ccverify.sim.machine import SimMachine, sim_machine
+from ccverify.sim.manager import SimManager
+from ccverify.sim.nvidia.cuda import SimCuda
 from ccverify.sim.nvidia.nvml import SimNvml
 
-__all__ = ["MARK", "Latency", "machine_sources", "simulated_sources"]
+__all__ = [
+    "MARK",
+    "Latency",
+    "machine_sources",
+    "manager_sources",
+    "probe_source",
+    "simulated_manager_sources",
+    "simulated_sources",
+]
 
 MARK: Final = "SIMULATED"
 """How the source of every simulated item begins."""
+
+_T = TypeVar("_T")
 
 Latency = Callable[[str], float]
 """Label of a part (``gpu-3``, ``nvswitch-0``, ``tdx-quote``) → seconds until it answers."""
 
 
-def simulated_sources(name: str) -> list[Source]:
-    """Return the sources of a simulated machine of this kind.
+def simulated_sources(name: str, *, probe: bool = False) -> list[Source]:
+    """Return the sources of a simulated machine.
+
+    Args:
+        name: a kind of `ccverify.sim.machine.MACHINES`, or a tenant of a board
+            (`ccverify.sim.board_names`).
+        probe: whether its fabric is to be measured as well.
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: there is no such kind, board, tenant or fault.
     """
+    return machine_sources(
+        _named(tenant_named if is_board_name(name) else sim_machine, name), probe=probe
+    )
+
+
+def simulated_manager_sources(name: str, given: Mapping[Dump, Path] | None = None) -> list[Source]:
+    """Return the sources of a statement on the host of a simulated fabric manager.
+
+    Args:
+        name: of a board, of one of its tenants, or of a machine that sits on one
+            (`ccverify.sim.board_names`).
+        given: files of that host that the user names.
+
+    Raises:
+        UsageError: there is no such board, tenant or fault.
+    """
+    return manager_sources(_named(manager_named, name), given)
+
+
+def _named(make: Callable[[str], _T], name: str) -> _T:
     try:
-        return machine_sources(sim_machine(name))
+        return make(name)
     except UsageError as problem:
         raise UsageError(problem.message, expected=problem.expected, found=problem.found,
                          where="--platform", hint=problem.hint) from None  # fmt: skip
@@ -65,12 +112,15 @@ def _at_once(label: str) -> float:
     return 0.0
 
 
-def machine_sources(machine: SimMachine, *, latency: Latency = _at_once) -> list[Source]:
+def machine_sources(
+    machine: SimMachine, *, latency: Latency = _at_once, probe: bool = False
+) -> list[Source]:
     """Return the sources of a simulated machine.
 
     Args:
         machine: any, honest or not.
         latency: how long each part takes to answer.
+        probe: whether its fabric is to be measured as well.
     """
 
     def wait(label: str) -> None:
@@ -84,10 +134,35 @@ def machine_sources(machine: SimMachine, *, latency: Latency = _at_once) -> list
         _Marked(NvmlSource(lambda: nvml)),
         _Switches(machine, wait),
         _Marked(FabricSource(lambda: nvml)),
+        *([probe_source(SimCuda(machine))] if probe else []),
         _Quotes(machine, registers, wait),
         _Logs(machine),
         registers,
     ]
+
+
+def manager_sources(
+    manager: SimManager, given: Mapping[Dump, Path] | None = None, *, quoted: bool = True
+) -> list[Source]:
+    """Return the sources of a statement on the host of a simulated fabric manager.
+
+    Args:
+        manager: with any faults.
+        given: files of that host that the user names.
+        quoted: whether the host is a TD, which can be quoted.
+    """
+    stated: list[Source] = [_Marked(ManagerSource(host_of(manager), given))]
+    if not quoted:
+        return stated
+    machine = manager.service_vm()
+    registers = _Registers(machine)
+    return [*stated, _Quotes(machine, registers, lambda _: None), _Logs(machine), registers]
+
+
+def probe_source(cuda: SimCuda) -> Source:
+    """Return the source that measures the fabric of a simulated machine, on its own clock."""
+    timing = Timing(cuda.clock, cuda.sleep)
+    return _Marked(ProbeSource(lambda: cuda.nvml, lambda: CudaModule(cuda, "0"), timing=timing))
 
 
 class _Marked:

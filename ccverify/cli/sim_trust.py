@@ -22,7 +22,7 @@ from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.store import TrustKind, TrustStore
 from ccverify.trust.x509 import Crl, parse_crl
 
-__all__ = ["SimTrust", "matching_policy", "simulated_trust"]
+__all__ = ["SimTrust", "matching_policy", "simulated_trust", "td_expectations"]
 
 _MODES = {0: "SPT", 1: "MPT", 2: "PPCIE"}
 _ARCHITECTURES = {"GH100": "HOPPER", "GB100": "BLACKWELL-GB100", "GB20X": "BLACKWELL-GB20X"}
@@ -78,8 +78,17 @@ def simulated_trust(machine: SimMachine) -> SimTrust:
     )
 
 
+def td_expectations(machine: SimMachine) -> dict[str, Any]:
+    """Return a section ``tdx`` that fits this machine: a tenant's, or a service VM's."""
+    registers = {key: [value.hex()] for key, value in machine.registers().items()}
+    return {
+        "measurements": registers,
+        "platform": {"ppid": [machine.platform.identifier("ppid").hex()]},
+    }
+
+
 def matching_policy(machine: SimMachine, *, name: str | None = None) -> dict[str, Any]:
-    """Return the document of a policy that fits this machine, and waives nothing.
+    """Return the document of a policy that fits this machine, and waives nothing it can show.
 
     It lists what whoever owns the image and rents the machine would know: measurements, the
     platform, and every device.
@@ -87,15 +96,10 @@ def matching_policy(machine: SimMachine, *, name: str | None = None) -> dict[str
     gpus, switches = machine.node.gpus, machine.node.switches
     opaque = gpus[0].report.opaque
     mode = _MODES.get(getattr(opaque, "feature_flag", None) or 0, "SPT")
-    registers = {key: [value.hex()] for key, value in machine.registers().items()}
     policy: dict[str, Any] = {
         "schema": "ccverify.policy/v1",
         "name": name or f"simulated {machine.name}",
-        "tdx": {
-            "measurements": registers,
-            "platform": {"ppid": [machine.platform.identifier("ppid").hex()]},
-            "event_log": {"required": True},
-        },
+        "tdx": {**td_expectations(machine), "event_log": {"required": True}},
         "gpus": {
             "count": len(gpus),
             "architectures": sorted({_ARCHITECTURES[gpu.chip.name] for gpu in gpus}),
@@ -111,10 +115,11 @@ def matching_policy(machine: SimMachine, *, name: str | None = None) -> dict[str
             "device_ids": [switch.pdi.hex() for switch in switches],
         }
     if mode == "PPCIE":
+        # A Hopper tenant of a shared board has no switches, so none say who is connected.
         policy["topology"] = {
             "kind": "protected-pcie", "gpus": len(gpus), "switches": len(switches),
-        }  # fmt: skip
-    if mode == "MPT":
+        } if switches else "any"  # fmt: skip
+    if mode != "SPT" and not switches:
         # The switches are outside: what is known of the fabric, the guest observes.
         partition = {"size": len(gpus), "clique_ids": [machine.fabric.partition]}
         policy["fabric"] = {"mode": mode, "partition": partition}

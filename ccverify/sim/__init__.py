@@ -30,10 +30,16 @@ has one of each kind by its name:
 
     machine = sim_machine("b300-hgx-4")
     machine.gpu(0, device_nonce).report, machine.quote(report_data)
+
+`sim_board` makes a board that several tenants share, and `SimManager` its Fabric Manager:
+
+    manager = SimManager(sim_board("B300", [2, 3]))
+    manager.board.machine("a"), manager.service_vm()
 """
 
 from __future__ import annotations
 
+from ccverify.sim.board import SimBoard, sim_board
 from ccverify.sim.certs import CertificateSpec, CrlSpec, Extension, Name, Revoked
 from ccverify.sim.collateral import (
     Collateral,
@@ -48,8 +54,10 @@ from ccverify.sim.collateral import (
 )
 from ccverify.sim.defaults import DEFAULT_TIME
 from ccverify.sim.eventlog import CcelEvent, DstackEvent
+from ccverify.sim.fabric import SimTenant
 from ccverify.sim.keys import DEFAULT_SEED, SimKey
 from ccverify.sim.machine import MACHINES, SimMachine, sim_machine
+from ccverify.sim.manager import SimManager
 from ccverify.sim.nvidia.device import SimDevice
 from ccverify.sim.nvidia.node import SimNode
 from ccverify.sim.nvidia.pki import SimNvidiaIssuer
@@ -80,15 +88,18 @@ __all__ = [
     "SgxExtension",
     "SgxReport",
     "SignedBody",
+    "SimBoard",
     "SimCase",
     "SimDevice",
     "SimEvidence",
     "SimIssuer",
     "SimKey",
     "SimMachine",
+    "SimManager",
     "SimNode",
     "SimNvidiaIssuer",
     "SimPlatform",
+    "SimTenant",
     "SvnLevel",
     "TcbComponent",
     "TcbInfo",
@@ -97,5 +108,6 @@ __all__ = [
     "TdReport15",
     "TdReport15Ex",
     "sign_body",
+    "sim_board",
     "sim_machine",
 ]

@@ -6,11 +6,13 @@
 
 The dumps are in OpenSM's formats.  Whether NVIDIA's own manager writes them so, and how it deals
 LIDs out, is not public: here every NVLink has a LID of its own, or every GPU one for all links.
-Hopper has no subnet manager; its fabric is simulated as if it had, on its real cables.
+Hopper has no subnet manager; its fabric is simulated as if it had, on its real cables, whose
+switch ports NVIDIA counts from 0.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +25,7 @@ from ccverify.sim.fabric_maps import (
     two_level_cables,
 )
 
-__all__ = ["SimFabric", "SimTenant", "default_tenants"]
+__all__ = ["SimFabric", "SimTenant", "board_serial", "default_tenants", "gpu_guid"]
 
 _FULL = 0x8000
 _DEFAULT_KEY = 0x7FFF
@@ -31,6 +33,17 @@ _FIRST_KEY = 0x0100
 _FIRST_GROUP = 0xC000
 _SPARE_KEY = 0x4242
 _GPU_GUID, _SWITCH_GUID = 0x53494D0000000000, 0x53494D5300000000
+
+
+def board_serial(label: str) -> int:
+    """Return a number of 16 bits that tells the GUIDs of one board from another's."""
+    digest = hashlib.sha256(b"ccverify simulation: board" + label.encode()).digest()
+    return int.from_bytes(digest[:2])
+
+
+def gpu_guid(serial: int, module: int) -> int:
+    """Return the GUID of a GPU by the serial of its board and its module id."""
+    return _GPU_GUID + (serial << 16) + (module << 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +73,38 @@ class SimFabric:
     Attributes:
         cables: as they are; the manager discovers these.
         tenants: partitions in use.
+        serial: of the board; GUIDs follow from it.
         keys_of: tenant → its key, without the bit of full members.
         lids: (GPU, link) → LID; for a LID of the whole GPU all links have the same.
         switch_lids: switch → LID.
         tables: switch → LID → output port.
         groups: switch → multicast LID → output ports.
+        groups_of: tenant of several GPUs → its multicast LID.
         keys: (node, port) → keys; the port of a GPU is its link, of a switch its port.
     """
 
     cables: SimCables
     tenants: list[SimTenant]
     one_lid_per_gpu: bool = False
+    serial: int = 0
     keys_of: dict[str, int] = field(default_factory=dict)
     lids: dict[Port, int] = field(default_factory=dict)
     switch_lids: dict[str, int] = field(default_factory=dict)
     tables: dict[str, dict[int, int]] = field(default_factory=dict)
     groups: dict[str, dict[int, set[int]]] = field(default_factory=dict)
+    groups_of: dict[str, int] = field(default_factory=dict)
     keys: dict[Port, list[int]] = field(default_factory=dict)
 
     @classmethod
     def hgx(
-        cls, board: str, tenants: Sequence[SimTenant], *, one_lid_per_gpu: bool = False
-    ) -> SimFabric:
-        """Make an HGX baseboard: ``B200``, ``B300``, ``H100`` or ``H200``."""
-        return cls(hgx_cables(board), list(tenants), one_lid_per_gpu)._managed()
+        cls, board: str, tenants: Sequence[SimTenant], *, one_lid_per_gpu: bool = False,
+        serial: int = 0,
+    ) -> SimFabric:  # fmt: skip
+        """Make an HGX baseboard: ``B200``, ``B300``, ``H100`` or ``H200``.
+
+        Boards of different serials, 16 bits, have no GUID in common.
+        """
+        return cls(hgx_cables(board), list(tenants), one_lid_per_gpu, serial)._managed()
 
     @classmethod
     def two_level(
@@ -158,6 +179,7 @@ class SimFabric:
         """One group for each tenant of several GPUs: on HGX, or under one spine of each rail."""
         for number, tenant in enumerate(t for t in self.tenants if len(t.gpus) > 1):
             members = set(tenant.gpus)
+            group = self.groups_of[tenant.name] = _FIRST_GROUP + number
             leaves: dict[str, set[int]] = {}
             for (gpu, _), (switch, port) in self.cables.ends.items():
                 if gpu in members:
@@ -171,7 +193,19 @@ class SimFabric:
                     leaves[leaf].add(up[0])
                     leaves.setdefault(spine, set()).add(self.cables.trunks[leaf, up[0]][1])
             for switch, copies in leaves.items():
-                self.groups.setdefault(switch, {})[_FIRST_GROUP + number] = copies
+                self.groups.setdefault(switch, {})[group] = copies
+
+    def deactivate(self, tenant: str) -> None:
+        """Take a tenant's keys and group away, as when its partition is deactivated."""
+        (own,) = (each for each in self.tenants if each.name == tenant)
+        self.tenants.remove(own)
+        group = self.groups_of.pop(tenant, None)
+        for groups in self.groups.values():
+            if group is not None:
+                groups.pop(group, None)
+        for end, far in self.cables.ends.items():
+            if end[0] in own.gpus:
+                self.keys[end], self.keys[far] = [_DEFAULT_KEY], [_DEFAULT_KEY]
 
     # --- faults ----------------------------------------------------------------------------------
 
@@ -245,8 +279,8 @@ class SimFabric:
     def node_guid(self, name: str) -> int:
         """Return the GUID of a GPU or switch."""
         if name in self.switch_lids:
-            return _SWITCH_GUID + self.switch_lids[name]
-        return _GPU_GUID + (int(name[3:]) << 8)
+            return _SWITCH_GUID + (self.serial << 8) + self.switch_lids[name]
+        return gpu_guid(self.serial, int(name[3:]))
 
     def names(self) -> dict[str, str]:
         """Return for every node GUID, as ``0x`` and 16 hex digits, the name of the node."""

@@ -22,13 +22,14 @@ from datetime import datetime
 from ccverify.errors import UsageError
 from ccverify.sim import defaults
 from ccverify.sim.collateral import Collateral
-from ccverify.sim.eventlog import ccel_acpi_table, encode_ccel
+from ccverify.sim.eventlog import CcelEvent, ccel_acpi_table, encode_ccel
+from ccverify.sim.fabric import board_serial, gpu_guid
 from ccverify.sim.nvidia.device import BuiltDevice, SimDevice
 from ccverify.sim.nvidia.models import B200, B300, H100, RTX_PRO_6000, GpuModel
 from ccverify.sim.nvidia.node import NodeEvidence, SimNode
 from ccverify.sim.platform import QuoteVersion, SimCase, SimPlatform
 
-__all__ = ["MACHINES", "Fabric", "SimMachine", "sim_machine"]
+__all__ = ["MACHINES", "Fabric", "SimImage", "SimMachine", "sim_machine"]
 
 _LOG_BYTES = 0x2000
 _TENANTS = (1, 2, 4, 8)
@@ -46,6 +47,11 @@ class Fabric:
         version: NVML's number of the NVLink version: 6 is 4.0, 7 is 5.0.
         encrypted: whether NVLink encryption is on.
         partition: number of the partition, which NVML calls the clique.
+        modules: module id of each GPU, in order; empty: counted from 1.
+        waiting: GPUs by number whose registration is In Progress, though their links are up.
+        guids: of each GPU, 64 bits, in order; empty: the driver names none.
+        background: traffic of others over each GPU's links, bytes per second, in order; empty:
+            none.
     """
 
     links: int = 0
@@ -53,9 +59,41 @@ class Fabric:
     version: int = 0
     encrypted: bool = False
     partition: int = 0
+    modules: tuple[int, ...] = ()
+    waiting: tuple[int, ...] = ()
+    guids: tuple[int, ...] = ()
+    background: tuple[int, ...] = ()
+
+    def module(self, number: int) -> int:
+        """Return the module id that a GPU shows."""
+        return self.modules[number] if number < len(self.modules) else number + 1
+
+    def guid(self, number: int) -> int:
+        """Return the GUID that the driver names of a GPU; 0: none."""
+        return self.guids[number] if number < len(self.guids) else 0
+
+    def foreign_rate(self, number: int) -> int:
+        """Return the traffic of others over a GPU's links, bytes per second."""
+        return self.background[number] if number < len(self.background) else 0
 
 
 _NO_FABRIC = Fabric()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimImage:
+    """What a TD was started from.
+
+    Attributes:
+        mr_td: the firmware's measurement, 48 bytes.
+        boot_events: what the firmware and the loader measured; RTMR0 to RTMR2 follow from them.
+    """
+
+    mr_td: bytes = defaults.MR_TD
+    boot_events: tuple[CcelEvent, ...] = defaults.DEFAULT_BOOT_EVENTS
+
+
+_IMAGE = SimImage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +106,7 @@ class SimMachine:
         node: GPUs and NVSwitches as they answer when nobody asks; `gpu` and `switch` put the
             nonce in.
         fabric: how the GPUs are connected.
+        image: what the TD was started from.
         version, body_type: of the quote.
     """
 
@@ -75,6 +114,7 @@ class SimMachine:
     platform: SimPlatform
     node: SimNode
     fabric: Fabric = _NO_FABRIC
+    image: SimImage = _IMAGE
     version: QuoteVersion = 5
     body_type: int = 3
 
@@ -86,7 +126,12 @@ class SimMachine:
     def case(self, report_data: bytes) -> SimCase:
         """Return the attestation with this REPORTDATA, 64 bytes, for anything to be changed."""
         return self.platform.case(
-            at=self.at, version=self.version, body_type=self.body_type, report_data=report_data
+            at=self.at,
+            version=self.version,
+            body_type=self.body_type,
+            report_data=report_data,
+            boot_events=self.image.boot_events,
+            body={"mr_td": self.image.mr_td},
         )
 
     def quote(self, report_data: bytes, *, rtmr3: bytes | None = None) -> bytes:
@@ -103,7 +148,7 @@ class SimMachine:
 
     def event_log(self) -> bytes:
         """Return the CCEL log area of this boot."""
-        return encode_ccel(defaults.DEFAULT_BOOT_EVENTS, size=_LOG_BYTES)
+        return encode_ccel(self.image.boot_events, size=_LOG_BYTES)
 
     def event_log_table(self) -> bytes:
         """Return the ACPI table CCEL that leads to the log."""
@@ -111,7 +156,9 @@ class SimMachine:
 
     def registers(self) -> dict[str, bytes]:
         """Return MRTD and RTMR0 to RTMR3 after the boot, 48 bytes each, by their names."""
-        body = self.platform.td_report(self.body_type)
+        body = self.platform.td_report(
+            self.body_type, boot_events=self.image.boot_events, mr_td=self.image.mr_td
+        )
         return {"mrtd": body.mr_td, **{f"rtmr{n}": getattr(body, f"rtmr{n}") for n in range(4)}}
 
     def gpu(self, number: int, nonce: bytes) -> BuiltDevice:
@@ -147,7 +194,7 @@ def _hopper_board(name: str, label: str) -> SimMachine:
         name=name,
         platform=SimPlatform(label=label),
         node=SimNode.hopper_ppcie(label=label),
-        fabric=Fabric(links=18, active=True, version=6),
+        fabric=Fabric(links=18, active=True, version=6, modules=tuple(range(1, 9))),
     )
 
 
@@ -161,15 +208,29 @@ def _gpus(model: GpuModel, count: int, *, mode: str, fabric: Fabric = _NO_FABRIC
 
 def _tenant(model: GpuModel, count: int) -> _Make:
     """Return a tenant of a Blackwell board: its NVLinks are encrypted, its switches outside."""
-    several = count > 1
-    fabric = Fabric(
-        links=18, active=several, version=7, encrypted=several, partition=_PARTITIONS[count]
-    )
-    return _gpus(model, count, mode="MPT" if several else "SPT", fabric=fabric)
+    several, modules = count > 1, tuple(range(1, count + 1))
+    make = _gpus(model, count, mode="MPT" if several else "SPT")
 
+    def tenant(name: str, label: str) -> SimMachine:
+        serial = board_serial(label)
+        fabric = Fabric(
+            links=18,
+            active=several,
+            version=7,
+            encrypted=several,
+            partition=_PARTITIONS[count],
+            modules=modules,
+            guids=tuple(gpu_guid(serial, module) for module in modules),
+        )
+        return replace(make(name, label), fabric=fabric)
+
+    return tenant
+
+
+_H100_ALONE = Fabric(links=18, version=6, partition=7, modules=(1,))
 
 MACHINES: Mapping[str, _Make] = {
-    "h100-1": _gpus(H100, 1, mode="SPT", fabric=Fabric(links=18, version=6)),
+    "h100-1": _gpus(H100, 1, mode="SPT", fabric=_H100_ALONE),
     "h100-hgx-8": _hopper_board,
     **{f"b200-hgx-{count}": _tenant(B200, count) for count in _TENANTS},
     **{f"b300-hgx-{count}": _tenant(B300, count) for count in _TENANTS},

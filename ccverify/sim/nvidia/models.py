@@ -16,7 +16,16 @@ from ccverify.sim.nvidia.opaque import FEATURE_FLAGS, GpuFields
 from ccverify.sim.nvidia.pki import SimNvidiaIssuer
 from ccverify.sim.nvidia.rim import GoldenValue, RimSpec
 
-__all__ = ["B200", "B300", "H100", "NVSWITCH3", "RTX_PRO_6000", "GpuModel", "SwitchModel"]
+__all__ = [
+    "B200",
+    "B300",
+    "H100",
+    "H200",
+    "NVSWITCH3",
+    "RTX_PRO_6000",
+    "GpuModel",
+    "SwitchModel",
+]
 
 _GPU_BLOCKS = 64
 _SWITCH_BLOCKS = 31
@@ -276,6 +285,18 @@ H100 = GpuModel(
     cpr_info=bytes.fromhex("00c00100"),
 )
 """A Hopper GPU of an HGX board."""
+
+H200 = GpuModel(
+    chip=GH100,
+    driver="590.12",
+    vbios="96.00.F1.00.01",
+    project="G520",
+    project_sku="0220",
+    chip_sku="887",
+    board_id=bytes.fromhex("38040000"),
+    cpr_info=bytes.fromhex("00c00100"),
+)
+"""A Hopper GPU with more memory, of an HGX board."""
 
 B200 = GpuModel(
     chip=GB100,

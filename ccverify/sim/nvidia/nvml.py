@@ -25,7 +25,7 @@ _SUCCESS, _INVALID_ARGUMENT, _NOT_SUPPORTED = 0, 2, 3
 _ARCHITECTURES = {"HOPPER": 9, "BLACKWELL": 10}
 _PRODUCTION, _INTEL_TDX = 2, 2
 _MODES = {"PPCIE": 1, "MPT": 2}
-_COMPLETED, _HEALTHY = 3, 1
+_IN_PROGRESS, _COMPLETED, _HEALTHY = 2, 3, 1
 # Nothing degraded or unhealthy (2 = no), configuration right, partition assigned, FM connected.
 _HEALTH = 2 | 2 << 2 | 2 << 4 | 2 << 6 | 1 << 8 | 1 << 12 | 1 << 14
 _TO_SWITCH, _SYSTEM = 2, 50
@@ -206,7 +206,7 @@ class SimNvml:
 
     def nvmlDeviceGetModuleId(self, handle: int, _: Any) -> int:
         """Return the place on the board, from 1."""
-        return handle + 1
+        return self._machine.fabric.module(handle)
 
     def nvmlDeviceGetPciInfo(self, handle: int) -> SimpleNamespace:
         """Return the place on the PCI bus."""
@@ -214,7 +214,9 @@ class SimNvml:
 
     def nvmlDeviceGetPlatformInfo(self, handle: int, reference: Any) -> int:
         """Fill where the GPU sits, and return the code."""
-        _filled(reference).moduleId = handle + 1
+        info, fabric = _filled(reference), self._machine.fabric
+        info.moduleId = fabric.module(handle)
+        info.ibGuid[:8] = fabric.guid(handle).to_bytes(8, "big")
         return _SUCCESS
 
     # --- one GPU: fabric ---
@@ -223,6 +225,10 @@ class SimNvml:
         """Fill version 3 of the struct, and return the code."""
         if not self._machine.fabric.active:
             return _SUCCESS  # state 0: not supported
+        if handle in self._machine.fabric.waiting:
+            # The manager has told it nothing: no cluster, no clique, no health.
+            _filled(reference).state = _IN_PROGRESS
+            return _SUCCESS
         seed = b"ccverify simulation: cluster" + self._machine.platform.identifier("ppid")
         info = _filled(reference)
         info.clusterUuid[:] = hashlib.sha256(seed).digest()[:16]
@@ -266,7 +272,9 @@ class SimNvml:
 
     def nvmlDeviceGetP2PStatus(self, handle: int, peer: int, _: int) -> int:
         """Return 0 for GPUs on one fabric, else 5: not supported."""
-        return 0 if self._machine.fabric.active else 5
+        fabric = self._machine.fabric
+        joined = fabric.active and not {handle, peer} & set(fabric.waiting)
+        return 0 if joined else 5
 
     def nvmlDeviceGetTopologyCommonAncestor(self, handle: int, peer: int) -> int:
         """Return that the way through PCIe leads over the whole system."""
