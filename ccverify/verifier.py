@@ -7,7 +7,7 @@ read from the environment, and the same arguments give the same verdict, byte fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from ccverify._version import __version__
 from ccverify.appraisal.bundle import open_bundle, with_manifest
 from ccverify.appraisal.classes import judge_classes
 from ccverify.appraisal.devices import DevicesPart, appraise_devices
-from ccverify.appraisal.fabric import appraise_fabric, observation_level
+from ccverify.appraisal.fabric import MAX_STATEMENTS, appraise_fabric, guest_level
 from ccverify.appraisal.inputs import Inputs
 from ccverify.appraisal.td import TdPart, appraise_td
 from ccverify.bundle.binding import CHANNEL_INPUTS
@@ -37,6 +37,7 @@ from ccverify.policy.judge_binding import (
 )
 from ccverify.policy.judge_session import judge_one_session
 from ccverify.policy.model import DevicePolicy, Policy, TdxPolicy
+from ccverify.policy.stated import Fresh
 from ccverify.results.verdict import EXIT_NOTHING, Conclusion, Verdict, conclude
 from ccverify.tdx.collateral import CollateralPack
 from ccverify.trust.store import TrustKind, TrustStore
@@ -45,6 +46,8 @@ __all__ = ["check"]
 
 MIN_NONCE_BYTES = 16
 """A shorter nonce could be guessed or met again by chance."""
+EPOCH_BYTES = 32
+"""As long as the nonce of a bundle, whose place it takes."""
 
 _NO_DEVICE_COLLATERAL = NvidiaCollateral()
 _PLAIN = (BindingProfile.RAW_NONCE, BindingProfile.DSTACK)
@@ -63,6 +66,8 @@ def check(
     channel: Mapping[str, str] | None = None,
     what_if: CollateralPack | None = None,
     not_read: Iterable[str] = (),
+    statements: Sequence[bytes] = (),
+    epoch: bytes | None = None,
 ) -> Verdict:
     """Judge the evidence of one node by a policy.
 
@@ -86,6 +91,10 @@ def check(
         what_if: other collateral, such as Intel's next TCB set: its TCB status is reported
             beside the verdict and never changes it.
         not_read: paths of evidence that was left aside, for the record.
+        statements: what the manager of the GPUs' fabric states (docs/spec/fabric-statement.md),
+            beside those in the bundle; at most four.
+        epoch: 32 bytes that a statement may answer in place of `nonce`, because many relying
+            parties know them.
 
     Raises:
         UsageError: an argument is impossible (naive time, nonce of a wrong length, ...).
@@ -106,12 +115,19 @@ def check(
             found="nonce, report data",
         )
     request = _request(nonce, report_data, channel)
+    _check_statements(statements, epoch)
     now = _whole_seconds(now)
     applied = _for_role(policy, evidence.role)
     inputs = Inputs(collateral, nvidia, trust, now, what_if)
     record = _record(evidence, request, inputs)
     if bundle is not None:
         record["bundle"] = {"sha384": _sha384(source), "bytes": len(source)}
+    if statements:
+        record["fabric_statements"] = [
+            {"sha384": _sha384(one), "bytes": len(one)} for one in statements
+        ]
+    if epoch is not None:
+        record["epoch"] = epoch.hex()
     if left_aside := list(not_read):
         record["not_read"] = left_aside
     findings = FindingList()
@@ -137,8 +153,9 @@ def check(
     findings.extend(judge_classes(applied, evidence, parts, absences))
     findings.extend(td.findings)
     findings.extend(parts.findings)
-    level = observation_level(td, tied, bundle, trust.kind)
-    fabric = appraise_fabric(applied, parts, bundle, level)
+    level = guest_level(td, tied, bundle, trust.kind)
+    wanted = Fresh(nonce, epoch, int(now.timestamp()), not applied.binding.freshness_required)
+    fabric = appraise_fabric(applied, parts, bundle, level, statements, wanted, inputs, td.platform)
     findings.extend(fabric.findings)
     subjects = {Scope.NODE: (None,), **td.subjects, **parts.subjects, **fabric.subjects}
     if bundle is not None:
@@ -201,6 +218,16 @@ def _request(
             known = ", ".join(CHANNEL_INPUTS)
             raise UsageError("no binding names this of a channel", expected=known, found=name[:80])
     return Request(nonce, report_data, dict(channel or {}))
+
+
+def _check_statements(statements: Sequence[bytes], epoch: bytes | None) -> None:
+    if len(statements) > MAX_STATEMENTS:
+        raise UsageError("there are too many statements of the fabric's manager",
+                         expected=f"at most {MAX_STATEMENTS}",
+                         found=str(len(statements)))  # fmt: skip
+    if epoch is not None and len(epoch) != EPOCH_BYTES:
+        raise UsageError("epoch has the wrong length", expected=f"{EPOCH_BYTES} bytes",
+                         found=f"{len(epoch)} bytes")  # fmt: skip
 
 
 def _for_role(policy: Policy, role: NodeRole) -> Policy:

@@ -21,7 +21,7 @@ def test_codes_are_unique_and_of_one_form() -> None:
     assert len(set(codes)) == len(codes)
     assert all(
         re.fullmatch(
-            r"(TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|FABRIC|BUNDLE|BIND|SET)"
+            r"(TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|FABRIC|ROUTE|BUNDLE|BIND|SET)"
             r"-[A-Z0-9]+(-[A-Z0-9]+)*",
             code,
         )

@@ -18,7 +18,9 @@ from vectors.judging_devices import against, failed_codes, judge_node, one, open
 from ccverify import Policy, State, TrustKind, Verdict, check, policy_from_document
 from ccverify.bundle.verify_bundle import appraise_bundle
 from ccverify.checks import CHECKS, Scope
+from ccverify.checks.fabric import FABRIC_CHECKS
 from ccverify.cli.sim_sources import machine_sources
+from ccverify.cli.sim_statement import matching_managers, sim_statement
 from ccverify.cli.sim_trust import matching_policy, simulated_trust
 from ccverify.collect.model import Absence, Ask, Item, ItemType, Outcome, Stage
 from ccverify.collect.session import collect_bundle
@@ -39,6 +41,7 @@ from ccverify.results.ear_table import Tier
 from ccverify.results.render.devices import add_devices
 from ccverify.results.render.groups import group_of
 from ccverify.results.render.text import Page
+from ccverify.sim.board_names import manager_named, tenant_named
 from ccverify.sim.machine import SimMachine, sim_machine
 from ccverify.sim.nvidia import SimNode
 
@@ -50,6 +53,10 @@ SCHEMA = json.loads(
 STRANGER = signer("a stranger")
 MPT = sim_machine("b300-hgx-2")
 HGX = sim_machine("b300-hgx-4")
+UNSTATED = (
+    "manager", "manager_configuration", "routing", "isolation", "liveness", "probe",
+)  # fmt: skip
+"""Claims of which neither GPUs nor their driver say anything."""
 FAIL, OPEN, WAIVED = State.FAIL, State.NOT_CHECKED, State.NOT_APPLICABLE
 
 
@@ -145,7 +152,8 @@ def levels(verdict: Verdict) -> dict[str, str]:
 
 
 def made(verdict: Verdict) -> dict[str, State]:
-    return {f.code: f.state for f in verdict.findings if f.code.startswith("FABRIC-")}
+    own = {entry.code for entry in CHECKS if entry.scope is Scope.FABRIC}
+    return {f.code: f.state for f in verdict.findings if f.code in own}
 
 
 # --- honest machines -----------------------------------------------------------------------------
@@ -160,18 +168,17 @@ def test_an_honest_tenant_is_trusted_and_nothing_is_claimed_too_strongly(count: 
         "mode": "hardware",
         "members": "asserted",
         "partition": "asserted",
+        "registration": "asserted",
         "encryption_in_force": "measured",
         "health": "asserted",
         "links": "measured",
-        "manager": "none",
-        "routing": "none",
-        "isolation": "none",
+        **dict.fromkeys(UNSTATED, "none"),
         "driver_report": "measured",
     }
     assert verdict.fabric is not None
     assert verdict.fabric["members"]["value"] == [g.pdi.hex().upper() for g in machine.node.gpus]
     assert verdict.fabric["encryption_in_force"]["value"] is True
-    for name in ("manager", "routing", "isolation"):
+    for name in UNSTATED:
         assert verdict.fabric[name] == {"value": None, "assurance": "none", "sources": []}
     for finding in verdict.findings:
         if finding.code.startswith("FABRIC-") and finding.code != "FABRIC-MODE":
@@ -243,9 +250,7 @@ def test_a_fabric_without_gpus_is_not_there() -> None:
 
 
 RULES_ON_IT = {
-    entry.code
-    for entry in CHECKS
-    if entry.scope is Scope.FABRIC and entry.code not in ("FABRIC-MODE", "FABRIC-ASSURANCE")
+    entry.code for entry in FABRIC_CHECKS if entry.code not in ("FABRIC-MODE", "FABRIC-ASSURANCE")
 }
 
 
@@ -455,14 +460,18 @@ def test_under_an_insecure_root_nothing_stands() -> None:
 
 def test_a_contested_claim_rests_on_nothing() -> None:
     found = levels(judged(data=_unseen_pdi(MPT)))
-    for name in ("members", "partition", "encryption_in_force", "health", "links"):
+    for name in (
+        "members", "partition", "registration", "encryption_in_force", "health", "links",
+    ):  # fmt: skip
         assert found[name] == "none", name
     assert found["mode"] == "hardware"
     assert found["driver_report"] == "measured"
     assert levels(judged(data=_settings(multi_gpu_mode=0)))["encryption_in_force"] == "none"
 
 
-@pytest.mark.parametrize("floor", ["asserted", "manager", "measured", "hardware"])
+@pytest.mark.parametrize(
+    "floor", ["asserted", "operator", "host", "manager", "measured", "hardware"]
+)
 def test_the_floor_decides(floor: str) -> None:
     for document in (expectations(MPT), unpinned()):
         found = levels(judged(document=document))
@@ -491,8 +500,83 @@ def test_no_unsigned_word_is_affirmed() -> None:
     assert parts["fabric"].tier is Tier.CONTRAINDICATED
 
 
+@cache
+def stated(name: str) -> Verdict:
+    """A tenant of a simulated board whose manager states everything, from a service VM."""
+    machine, manager = tenant_named(name), manager_named(name)
+    return judged(
+        machine,
+        expectations(
+            machine,
+            statement="required",
+            managers=matching_managers(manager),
+            routing="required",
+        ),
+        statements=[sim_statement(manager, NONCE)],
+    )
+
+
+def real(verdict: Verdict) -> Verdict:
+    """The same as if under real roots."""
+    store = {"kind": "production", "sha384": "0" * 96}
+    return replace(verdict, simulated=False, inputs={**verdict.inputs, "trust_store": store})
+
+
+def test_a_statement_is_worth_its_manager_and_never_affirmed() -> None:
+    verdict = stated("b300-board-4+4/a")
+    assert verdict.trusted, verdict.failures()
+    found = levels(verdict)
+    of_manager = ("members", "partition", "manager", "manager_configuration", "routing",
+                  "isolation", "liveness")  # fmt: skip
+    assert {found[name] for name in of_manager} == {"manager"}
+    assert (found["registration"], found["probe"]) == ("asserted", "none")
+    assert verdict.fabric is not None
+    assert verdict.fabric["isolation"]["value"]["closed"] is True
+    parts = {part.label: part for part in appraise_parts(real(verdict))[0]}
+    assert parts["gpu-0"].tier is Tier.AFFIRMING
+    assert parts["fabric"].tier is Tier.NONE
+    assert dict(parts["fabric"].vector) == {"configuration": 0}
+
+
+def test_a_leak_speaks_against_the_fabric() -> None:
+    verdict = stated("b300-board-4+4/a@leaked-route")
+    assert failed_codes(verdict) == {"ROUTE-LEAK", "ROUTE-MULTICAST"}
+    assert verdict.exit_code == 4
+    assert verdict.fabric is not None
+    isolation = verdict.fabric["isolation"]
+    assert (isolation["value"]["closed"], isolation["assurance"]) == (False, "manager")
+    parts = {part.label: part for part in appraise_parts(real(verdict))[0]}
+    assert parts["fabric"].tier is Tier.CONTRAINDICATED
+    page = Page(100, color=False)
+    add_devices(page, verdict)
+    assert "isolation            manager   no: ROUTE-LEAK, ROUTE-MULTICAST" in page.text()
+
+
+def test_tables_that_nobody_keeps_up_prove_no_isolation() -> None:
+    verdict = stated("b300-board-4+4/a@subnet-manager-stopped")
+    assert failed_codes(verdict) == {"FABRIC-MANAGER-PROGRAM"}
+    assert {"FABRIC-ROUTING", "ROUTE-LEAK"} <= open_codes(verdict)
+    assert verdict.fabric is not None
+    assert verdict.fabric["isolation"] == {"value": None, "assurance": "none", "sources": []}
+
+
+def test_a_stale_statement_shows_no_liveness() -> None:
+    machine, manager = tenant_named("b300-board-4+4/a"), manager_named("b300-board-4+4/a")
+    section = {"statement": "required", "managers": matching_managers(manager)}
+    old = sim_statement(manager, b"\x07" * 32)
+    verdict = judged(machine, expectations(machine, **section), statements=[old])
+    assert failed_codes(verdict) == {"FABRIC-STATEMENT-FRESH"}
+    assert levels(verdict)["liveness"] == "none"
+    verdict = judged(
+        machine, expectations(machine, **section), statements=[old], epoch=b"\x07" * 32
+    )
+    assert verdict.trusted, verdict.failures()
+    assert levels(verdict)["liveness"] == "manager"
+
+
 def test_levels_have_one_order() -> None:
-    names = ["hardware", "measured", "manager", "asserted", "none"]
+    names = ["hardware", "measured", "manager", "host", "operator", "asserted", "none"]
+    assert names == [level.value for level in Assurance]
     for at, name in enumerate(names):
         for other in names[at:]:
             assert weaker(Assurance(name), Assurance(other)).value == other

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ccverify.bundle.binding import Derivation
 from ccverify.bundle.manifest import AbsenceEntry
+from ccverify.bundle.model import ItemType
 from ccverify.bundle.package import Bundle
 from ccverify.bundle.verify_bundle import appraise_bundle
 from ccverify.evidence import Evidence
@@ -16,6 +17,7 @@ from ccverify.findings import Assurance, Finding, State
 __all__ = ["BundlePart", "absence_reason", "open_bundle", "with_manifest"]
 
 _NO_EVIDENCE = Evidence()
+_KEPT = (ItemType.FABRIC_OBSERVATION, ItemType.FABRIC_PROBE, ItemType.FABRIC_STATEMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class BundlePart:
         absences: what its collector did not find, by label.
         claims: what it says of itself; None if it does not parse.
         intact: whether its items are those that the manifest lists.
-        observation: what its guest saw of the fabric; None if it says nothing of it.
+        items: what is in it beside evidence of TD and devices, by type.
     """
 
     findings: tuple[Finding, ...]
@@ -36,7 +38,11 @@ class BundlePart:
     absences: Mapping[str, AbsenceEntry]
     claims: Mapping[str, Any] | None
     intact: bool
-    observation: bytes | None
+    items: Mapping[ItemType, tuple[bytes, ...]] = field(default_factory=dict)
+
+    def of_type(self, kind: ItemType) -> tuple[bytes, ...]:
+        """Return the items of one of the types that are kept."""
+        return self.items.get(kind, ())
 
 
 def open_bundle(data: bytes, nonce: bytes | None, *, freshness_waived: bool) -> BundlePart:
@@ -54,7 +60,7 @@ def open_bundle(data: bytes, nonce: bytes | None, *, freshness_waived: bool) -> 
         absences=bundle.absences if bundle else {},
         claims=None if bundle is None else _claims(bundle),
         intact=states.get("BUNDLE-MANIFEST") is State.PASS,
-        observation=appraisal.observation,
+        items={} if bundle is None else {k: tuple(bundle.of_type(k).values()) for k in _KEPT},
     )
 
 

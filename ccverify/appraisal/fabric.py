@@ -1,70 +1,66 @@
-"""The NVLink fabric of a node: the guest's observation judged, and what can be claimed of it.
+"""The NVLink fabric of a node: what guest and manager say of it, judged, and what can be claimed.
 
-Each claim says what it rests on and where it comes from.  What the Fabric Manager tells the
-driver nobody authenticates, so that such a claim is `asserted` at most; who manages the fabric,
-how it routes and whether others can reach it, no evidence of this version says.
+Each claim says what it rests on and where it comes from (`ccverify.appraisal.fabric_claims`).
+What the Fabric Manager tells the driver nobody authenticates; what a statement of the manager
+says rests on whoever bound its key (`ccverify.appraisal.statement`).
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha384
 from typing import Any, Final
 
 from ccverify.appraisal.bundle import BundlePart, absence_reason
 from ccverify.appraisal.devices import DevicesPart
+from ccverify.appraisal.fabric_claims import Sources, fabric_claims
+from ccverify.appraisal.inputs import Inputs
+from ccverify.appraisal.statement import open_statement
 from ccverify.appraisal.td import TdPart
+from ccverify.bundle.model import ItemType
 from ccverify.checks import Scope
 from ccverify.errors import EvidenceError
 from ccverify.evidence import BindingProfile
 from ccverify.fabric.consistency import appraise_consistency
-from ccverify.fabric.consistency_model import (
-    NOT_STATED,
-    AttestedGpu,
-    FabricCode,
-    FabricConsistency,
+from ccverify.fabric.consistency_model import AttestedGpu
+from ccverify.fabric.observation import Absent, FabricObservation, parse_observation
+from ccverify.fabric.probe import parse_probe
+from ccverify.fabric.statement import evaluate_statement, partition_name
+from ccverify.fabric.statement_join import PartitionMatch, join_partition
+from ccverify.fabric.statement_model import (
+    Circumstances,
+    FabricStatement,
+    Generation,
+    StatementCode,
+    StatementGap,
+    StatementProblem,
 )
-from ccverify.fabric.nvml_values import FABRIC_STATES, HEALTH_SUMMARIES, named
-from ccverify.fabric.observation import (
-    Absent,
-    FabricInfo,
-    FabricObservation,
-    GpuObservation,
-    parse_observation,
-)
-from ccverify.fabric.registration import active_links, health_problems, health_stated
+from ccverify.fabric.statement_place import match_guids
+from ccverify.fabric.statement_rules import appraise_statement
 from ccverify.findings import Assurance, Finding
 from ccverify.nvidia.claims import DeviceClaims, common_level
 from ccverify.nvidia.gpu import mode_name
 from ccverify.nvidia.opaque import GpuOpaqueData
 from ccverify.policy.judge_binding import Tie
-from ccverify.policy.judge_fabric import Observed, judge_fabric, judge_floors, weaker
-from ccverify.policy.model import FabricPolicy, ObservationRule, Policy
+from ccverify.policy.judge_fabric import Observed, judge_fabric, judge_floors
+from ccverify.policy.judge_probe import Probed, judge_probe
+from ccverify.policy.judge_routing import Routed
+from ccverify.policy.judge_statement import judge_statements
+from ccverify.policy.model import FabricPolicy, GivenRule, Policy
+from ccverify.policy.stated import Fresh, Place, Stated
 from ccverify.trust.store import TrustKind
 
-__all__ = ["FabricPart", "appraise_fabric", "observation_level"]
+__all__ = ["MAX_STATEMENTS", "FabricPart", "appraise_fabric", "guest_level"]
 
-_UNPROVEN: Final = ("manager", "routing", "isolation")
-"""Claims about which no evidence of this version says anything."""
-_MANAGER: Final = "Fabric Manager, unauthenticated, through NVML"
-_IDENTITY: Final = frozenset(
-    {
-        FabricCode.IDENTITY,
-        FabricCode.UNATTESTED,
-        FabricCode.UNSEEN,
-        FabricCode.DISTINCT,
-    }
-)
-_CONTESTED: Final[Mapping[str, frozenset[FabricCode]]] = {
-    "members": _IDENTITY | {FabricCode.CLIQUE, FabricCode.MODULE, FabricCode.VERSIONS},
-    "partition": _IDENTITY | {FabricCode.CLIQUE, FabricCode.VERSIONS},
-    "encryption_in_force": _IDENTITY | {FabricCode.MODE_AGREES, FabricCode.VERSIONS},
-    "health": _IDENTITY | {FabricCode.VERSIONS},
-    "links": _IDENTITY | {FabricCode.VERSIONS},
+MAX_STATEMENTS: Final = 4
+"""Most statements that are judged together."""
+_GENERATIONS: Final = {
+    "HOPPER": Generation.HOPPER,
+    "BLACKWELL-GB100": Generation.BLACKWELL,
+    "BLACKWELL-GB20X": Generation.BLACKWELL,
 }
-"""Claim → rules whose contradiction leaves nothing standing behind it."""
+"""Architecture of a certificate chain → generation of the board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +78,12 @@ class FabricPart:
     subjects: Mapping[Scope, Sequence[str | None]] = field(default_factory=dict)
 
 
-def observation_level(
-    td: TdPart, tied: Tie, bundle: BundlePart | None, trust: TrustKind
-) -> Assurance:
-    """What "the driver reported this" rests on.
+def guest_level(td: TdPart, tied: Tie, bundle: BundlePart | None, trust: TrustKind) -> Assurance:
+    """What "code in the guest saw this" rests on.
 
-    `measured` where REPORTDATA of a genuine quote covers the manifest that lists the
-    observation, and the quote's image is on the policy's lists, so that code the tenant knows
-    asked the driver; `asserted` otherwise.
+    `measured` where REPORTDATA of a genuine quote covers the manifest that lists what was seen,
+    and the quote's image is on the policy's lists, so that code the tenant knows looked;
+    `asserted` otherwise.
     """
     if trust is TrustKind.INSECURE:
         return Assurance.NONE
@@ -110,30 +104,78 @@ def observation_level(
 
 
 def appraise_fabric(
-    policy: Policy, devices: DevicesPart, bundle: BundlePart | None, level: Assurance
+    policy: Policy,
+    devices: DevicesPart,
+    bundle: BundlePart | None,
+    level: Assurance,
+    statements: Sequence[bytes],
+    wanted: Fresh,
+    inputs: Inputs,
+    platform: str | None,
 ) -> FabricPart:
-    """Judge the fabric, where the policy has a section for it and GPUs are judged.
+    """Judge the fabric, where the policy has a section for it and there are GPUs.
+
+    GPUs that cannot attest, as without confidential computing, are seen by the driver all the
+    same: what it says is then judged, and said to be about GPUs that nobody attested.
 
     Args:
         policy: the tenant's.
         devices: what came of the GPUs.
         bundle: what the evidence came in.
-        level: from `observation_level`.
+        level: from `guest_level`.
+        statements: of the manager, given beside the evidence.
+        wanted: what makes a statement fresh.
+        inputs: the circumstances.
+        platform: of the tenant's own quote, from `TdPart.platform`.
     """
     section = policy.fabric
-    if not isinstance(section, FabricPolicy) or not devices.gpus:
+    if not isinstance(section, FabricPolicy) or not (devices.gpus or _seen(bundle)):
         return FabricPart()
     attested = [gpu for claims in devices.gpus if (gpu := _attested(claims))]
     device = common_level(devices.gpus)
-    given = None if bundle is None else bundle.observation
+    given = _item(bundle, ItemType.FABRIC_OBSERVATION)
     observed = _observe(section, given, attested, level, bundle)
     findings = judge_fabric(section, observed, attested, device)
-    claims = _claims(attested, device, observed)
+    probed = _probe(section, level, bundle)
+    findings.extend(judge_probe(section, probed, _uuids(observed.observation)))
+    stated = _opened(section, bundle, statements, inputs)
+    believed = bool(stated) and all(one.problem is None for one in stated)
+    last = stated[-1].statement if believed else None
+    rules, match, routed = _appraise(last, attested, observed.observation, section)
+    ids = [gpu.device_id for gpu in attested]
+    waivers = {}
+    if "MPT" not in {gpu.mode for gpu in attested}:
+        waivers[StatementCode.RAIL_POLICY] = "no GPU signed multi-GPU mode (MPT)"
+    place = _place(stated[-1] if believed else None, observed.observation, platform)
+    rules = (*rules, *place.guids.problems)
+    judged = judge_statements(section, stated, rules, match, routed, wanted, ids, place, waivers)
+    findings.extend(judged)
+    usable = believed and all(one.level is not Assurance.NONE for one in stated)
+    sources = Sources(
+        attested,
+        device,
+        observed,
+        given,
+        stated if usable else (),
+        match.entry if match is not None and usable else None,
+        routed,
+        probed,
+        place.shown,
+    )
+    refuted = {one.code.value for one in rules if isinstance(one, StatementProblem)}
+    claims = fabric_claims(sources, findings, refuted)
     assurance = {name: Assurance(claim["assurance"]) for name, claim in claims.items()}
     judge_floors(section.floors, assurance, findings)
-    if given is not None and observed.observation is not None:
-        claims["driver_report"] = _driver_report(given, observed)
     return FabricPart(tuple(findings), claims, {Scope.FABRIC: ("fabric",)})
+
+
+def _seen(bundle: BundlePart | None) -> bool:
+    return any(_item(bundle, kind) for kind in (ItemType.FABRIC_OBSERVATION, ItemType.FABRIC_PROBE))
+
+
+def _item(bundle: BundlePart | None, kind: ItemType) -> bytes | None:
+    """The one item of a type; None where there is none."""
+    return None if bundle is None else next(iter(bundle.of_type(kind)), None)
 
 
 def _attested(claims: DeviceClaims) -> AttestedGpu | None:
@@ -154,6 +196,14 @@ def _attested(claims: DeviceClaims) -> AttestedGpu | None:
     )
 
 
+def _unreadable(error: EvidenceError, expected: str) -> tuple[str, str, str | None]:
+    found = f"{error.message}: {error.found}" if error.found else error.message
+    return error.expected or expected, found, error.where
+
+
+# --- what the guest saw and measured -------------------------------------------------------------
+
+
 def _observe(
     section: FabricPolicy,
     given: bytes | None,
@@ -161,131 +211,116 @@ def _observe(
     level: Assurance,
     bundle: BundlePart | None,
 ) -> Observed:
-    if section.observation is ObservationRule.ANY:
+    if section.observation is GivenRule.ANY:
         return Observed(None, None, level)
     if given is None:
-        said = "the evidence came in no bundle"
-        if bundle is not None:
-            said = absence_reason(bundle.absences, "fabric")
-        return Observed(None, None, level, absence=f": {said}" if said else "")
+        return Observed(None, None, level, absence=_absence(bundle, "fabric"))
     try:
         observation = parse_observation(given)
     except EvidenceError as error:
-        found = f"{error.message}: {error.found}" if error.found else error.message
-        expected = error.expected or "one observation of the fabric"
-        return Observed(None, None, level, (expected, found, error.where))
+        problem = _unreadable(error, "one observation of the fabric")
+        return Observed(None, None, level, problem)
     consistency = appraise_consistency(observation, attested, section.active_links)
     return Observed(observation, consistency, level)
 
 
-# --- claims --------------------------------------------------------------------------------------
+def _absence(bundle: BundlePart | None, label: str) -> str:
+    said = "the evidence came in no bundle"
+    if bundle is not None:
+        said = absence_reason({k: v for k, v in bundle.absences.items() if k == label}, label)
+    return f": {said}" if said else ""
 
 
-def _claim(value: Any, assurance: Assurance, sources: Iterable[str]) -> dict[str, Any]:
-    if value is None:
-        return {"value": None, "assurance": Assurance.NONE.value, "sources": []}
-    return {"value": value, "assurance": assurance.value, "sources": list(sources)}
+def _probe(section: FabricPolicy, level: Assurance, bundle: BundlePart | None) -> Probed:
+    given = _item(bundle, ItemType.FABRIC_PROBE)
+    if section.probe.rule is GivenRule.ANY:
+        return Probed(None, level)
+    if given is None:
+        return Probed(None, level, absence=_absence(bundle, "fabric-probe"))
+    try:
+        return Probed(parse_probe(given), level)
+    except EvidenceError as error:
+        return Probed(None, level, _unreadable(error, "measurements over NVLink"))
 
 
-def _claims(
-    attested: Sequence[AttestedGpu], device: Assurance, observed: Observed
-) -> dict[str, dict[str, Any]]:
-    """Every claim of a fabric, in one order; what nothing supports is stated as such."""
-    modes = {gpu.mode for gpu in attested}
-    mode = next(iter(modes)) if len(modes) == 1 and modes != {NOT_STATED} else None
-    reports = f"signed reports of {len(attested)} GPUs"
-    claims = {"mode": _claim(mode, device, [f"{reports}: FEATURE_FLAG, PROTECTED_PCIE_STATUS"])}
-    claims |= dict.fromkeys(_CONTESTED, _claim(None, Assurance.NONE, ()))
-    if observed.observation is not None and observed.consistency is not None:
-        claims |= _observed_claims(
-            observed.observation, observed.consistency, attested, observed.level
-        )
-    for name in _UNPROVEN:
-        claims[name] = _claim(None, Assurance.NONE, ())
-    return claims
+def _uuids(observation: FabricObservation | None) -> list[str]:
+    gpus = observation.gpus if observation else ()
+    return [gpu.uuid for gpu in gpus if isinstance(gpu.uuid, str)]
 
 
-def _observed_claims(
-    observation: FabricObservation,
-    consistency: FabricConsistency,
+# --- what the manager states ---------------------------------------------------------------------
+
+
+def _opened(
+    section: FabricPolicy,
+    bundle: BundlePart | None,
+    statements: Sequence[bytes],
+    inputs: Inputs,
+) -> list[Stated]:
+    """Open every statement once, the earliest first."""
+    if section.statement is GivenRule.ANY:
+        return []
+    own = bundle.of_type(ItemType.FABRIC_STATEMENT) if bundle else ()
+    distinct = dict.fromkeys((*own, *statements))
+    return sorted(
+        (open_statement(data, section, inputs) for data in distinct),
+        key=lambda one: (one.created, one.digest),
+    )
+
+
+def _appraise(
+    statement: FabricStatement | None,
     attested: Sequence[AttestedGpu],
-    level: Assurance,
-) -> dict[str, dict[str, Any]]:
-    gpus = observation.gpus
-    manager = weaker(level, Assurance.ASSERTED)
-    ids = {gpu.subject: gpu.device_id.hex().upper() for gpu in attested}
-    members = [ids[each.subject] for each in consistency.matches]
-    made = {
-        "members": _claim(members or None, manager, [_MANAGER, "certified PDIs"]),
-        "partition": _claim(_partition(gpus), manager, [_MANAGER]),
-        "encryption_in_force": _claim(_encryption(gpus), level, ["NVML, per GPU"]),
-        "health": _claim(_health(gpus), manager, [_MANAGER]),
-        "links": _claim(_links(gpus, consistency), level, ["NVML, per link"]),
-    }
-    broken = {each.code for each in consistency.problems}
-    for name, rules in _CONTESTED.items():
-        if rules & broken and made[name]["value"] is not None:
-            made[name]["assurance"] = Assurance.NONE.value
-    return made
+    observation: FabricObservation | None,
+    section: FabricPolicy,
+) -> tuple[Sequence[StatementProblem | StatementGap], PartitionMatch | None, Routed]:
+    """Hold a statement against itself and the tenant's GPUs, and evaluate its tables."""
+    if statement is None:
+        return (), None, Routed(None, missing="there is no statement that can be used")
+    modules = _modules(observation)
+    modes = {gpu.mode for gpu in attested}
+    generations = {_GENERATIONS.get(gpu.architecture or "") for gpu in attested}
+    circumstances = Circumstances(
+        drivers=frozenset(gpu.driver for gpu in attested if gpu.driver),
+        multi_gpu="MPT" in modes if modes else None,
+        generation=generations.pop() if len(generations) == 1 else None,
+        modules=modules,
+        modes=section.manager.modes,
+        programs=section.manager.programs,
+        settings=section.manager.settings,
+    )
+    match = join_partition(statement, modules)
+    rules = (
+        *appraise_statement(statement, circumstances),
+        *match.judged,
+    )
+    entry = match.entry
+    evaluation = evaluate_statement(statement)
+    if evaluation is None:
+        missing = "; ".join(one.reason for one in statement.gaps) or "tables or partitions lack"
+        return rules, match, Routed(None, missing=missing)
+    name = partition_name(entry) if entry is not None and entry.active else None
+    code = StatementCode.ROUTING
+    gaps = tuple(one for one in rules if isinstance(one, StatementGap) and one.code is code)
+    return rules, match, Routed(evaluation, name, gaps=gaps)
 
 
-def _registrations(gpus: Sequence[GpuObservation]) -> list[FabricInfo]:
-    return [gpu.fabric for gpu in gpus if not isinstance(gpu.fabric, Absent)]
+def _place(
+    last: Stated | None, observation: FabricObservation | None, platform: str | None
+) -> Place:
+    """What shows that a statement is about the tenant's own board."""
+    if last is None or last.statement is None:
+        return Place()
+    same = None
+    if platform is not None and last.platform is not None:
+        same = platform == last.platform
+    return Place(same, match_guids(last.statement, observation.gpus if observation else ()))
 
 
-def _partition(gpus: Sequence[GpuObservation]) -> dict[str, Any] | None:
-    """What the Fabric Manager says of the partition; None unless it says so of every GPU."""
-    infos = _registrations(gpus)
-    if not infos or len(infos) != len(gpus):
+def _modules(observation: FabricObservation | None) -> frozenset[int] | None:
+    """Module ids of all GPUs that the driver sees; None unless it names each one's."""
+    if observation is None or not observation.gpus:
         return None
-    return {
-        "gpus": len(gpus),
-        "cluster_uuids": sorted({info.cluster_uuid for info in infos}),
-        "clique_ids": sorted({clique.id for info in infos for clique in info.cliques}),
-        "states": sorted({named(FABRIC_STATES, info.state) for info in infos}),
-        "registered": all(info.state == 3 and info.status == 0 for info in infos),
-    }
-
-
-def _encryption(gpus: Sequence[GpuObservation]) -> bool | None:
-    """Whether NVLink is encrypted on every GPU; None where the driver does not say of one."""
-    said = [gpu.encrypted for gpu in gpus]
-    if 0 in said:
-        return False
-    return True if said and all(value == 1 for value in said) else None
-
-
-def _health(gpus: Sequence[GpuObservation]) -> dict[str, Any] | None:
-    infos = [info for info in _registrations(gpus) if health_stated(info)]
-    if not infos:
-        return None
-    summaries = {
-        named(HEALTH_SUMMARIES, info.health_summary)
-        for info in infos
-        if not isinstance(info.health_summary, Absent)
-    }
-    faults = sorted({fault for info in infos for fault in health_problems(info)})
-    return {"stated_by": len(infos), "summaries": sorted(summaries), "faults": faults}
-
-
-def _links(
-    gpus: Sequence[GpuObservation], consistency: FabricConsistency
-) -> list[dict[str, Any]] | None:
-    names = {each.index: each.subject for each in consistency.matches}
-    return [
-        {"gpu": names.get(gpu.index, f"gpus[{gpu.index}]"), "up": active_links(gpu)} for gpu in gpus
-    ] or None
-
-
-def _driver_report(data: bytes, observed: Observed) -> dict[str, Any]:
-    """The one fact that code in the guest can prove: that the driver said all of this."""
-    observation, consistency = observed.observation, observed.consistency
-    driver = observation.driver if observation else None
-    order = consistency.order if consistency else None
-    value = {
-        "sha384": sha384(data).hexdigest(),
-        "driver": driver if isinstance(driver, str) else None,
-        "gpus": len(observation.gpus) if observation else 0,
-        "byte_order": order.value if order else None,
-    }
-    return _claim(value, observed.level, ["item of the bundle's manifest"])
+    read = [gpu.module for gpu in observation.gpus]
+    known = [module for module in read if not isinstance(module, Absent)]
+    return frozenset(known) if len(known) == len(read) else None

@@ -54,6 +54,18 @@ class TdPart:
         """REPORTDATA of the quote, 64 bytes."""
         return self.quote.report.report_data if self.quote else None
 
+    @property
+    def platform(self) -> str | None:
+        """What names the machine of a genuine quote, hex; None where it is not genuine.
+
+        The platform instance id, which all packages of a machine share, where there is one; the
+        PPID otherwise (Intel SGX PCK Certificate and CRL Profile 1.5, Section 1.3.5).
+        """
+        found = self.claims.verification.platform if self.claims else None
+        if found is None or self.level is not Assurance.HARDWARE:
+            return None
+        return (found.platform_instance_id or found.ppid).hex()
+
 
 def appraise_td(section: object, evidence: Evidence, tied: Tie, inputs: Inputs) -> TdPart:
     """Verify and judge the quote, where there is one and the policy has a section for it.

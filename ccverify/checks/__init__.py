@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from ccverify.checks.bundle import BUNDLE_CHECKS
 from ccverify.checks.fabric import FABRIC_CHECKS
+from ccverify.checks.fabric_manager import MANAGER_CHECKS
+from ccverify.checks.fabric_probe import PROBE_CHECKS
+from ccverify.checks.fabric_routing import ROUTING_CHECKS
 from ccverify.checks.model import Category, Check, Need, Scope
 from ccverify.checks.node import BINDING_CHECKS, NODE_CHECKS, SET_CHECKS, TOPOLOGY_CHECKS
 from ccverify.checks.nvidia import NVIDIA_CHECKS
@@ -21,6 +24,9 @@ CHECKS: tuple[Check, ...] = (
     *NVIDIA_CHECKS,
     *TOPOLOGY_CHECKS,
     *FABRIC_CHECKS,
+    *PROBE_CHECKS,
+    *MANAGER_CHECKS,
+    *ROUTING_CHECKS,
     *BUNDLE_CHECKS,
     *BINDING_CHECKS,
     *SET_CHECKS,

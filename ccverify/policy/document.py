@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -16,9 +17,9 @@ from itertools import islice
 from typing import Any as Json
 
 from ccverify.errors import PolicyError
+from ccverify.policy.contradictions import contradictions
 from ccverify.policy.document_devices import (
     binding_policy,
-    contradictions,
     gpu_policy,
     switch_policy,
     topology_policy,
@@ -72,8 +73,13 @@ def policy_problems(text: bytes) -> tuple[PolicyError, ...]:
     """
     document = _parse(text)
     problems = tuple(islice(_problems(document), 50))
+    if problems:
+        return problems
     # A contradiction can be seen only in a document that says what it may say.
-    return problems or tuple(contradictions(_policy(document)))
+    try:
+        return tuple(contradictions(_policy(document)))
+    except PolicyError as problem:
+        return (problem,)
 
 
 def policy_from_document(document: Json) -> Policy:
@@ -199,11 +205,16 @@ def _explain(error: Json) -> PolicyError:
     )
     if error.validator == "additionalProperties" and isinstance(error.schema, dict):
         known = list(error.schema.get("properties", ()))
-        unknown = next(str(key) for key in error.instance if key not in known)[:_MAX_NAME]
+        forms = list(error.schema.get("patternProperties", ()))
+        unknown = next(
+            str(key)
+            for key in error.instance
+            if key not in known and not any(re.search(form, str(key)) for form in forms)
+        )[:_MAX_NAME]
         near = difflib.get_close_matches(unknown, known, 1, 0.5)
         return PolicyError(
             f"unknown key {unknown!r}",
-            expected=", ".join(known),
+            expected=", ".join((*known, *(f"a key that matches {form}" for form in forms))),
             found=unknown,
             where=where,
             hint=f"did you mean {near[0]!r}?" if near else "see docs/policy.md for every key",
@@ -285,7 +296,7 @@ def _policy(document: Mapping[str, Json], digest: str = "") -> Policy:
         gpus=gpu_policy(document.get("gpus")),
         nvswitches=switch_policy(document.get("nvswitches")),
         topology=topology_policy(document.get("topology")),
-        fabric=fabric_policy(document.get("fabric")),
+        fabric=fabric_policy(document.get("fabric"), _tdx),
         binding=binding_policy(document.get("binding", {})),
         gateway=None
         if gateway is None

@@ -1,17 +1,14 @@
 """The sections of a policy document on devices and on binding → the model.
 
-Every function here is given what the JSON Schema has already accepted.  What a schema cannot
-say, that two parts of a document exclude each other, `contradictions` finds.
+Every function here is given what the JSON Schema has already accepted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any as Json
 
-from ccverify.errors import PolicyError
 from ccverify.evidence import BindingProfile
-from ccverify.policy.document_fabric import fabric_contradictions
 from ccverify.policy.model import (
     ANY,
     GPU_ARCHITECTURES,
@@ -19,7 +16,6 @@ from ccverify.policy.model import (
     BindingPolicy,
     CountPolicy,
     DevicePolicy,
-    Policy,
     RevocationRule,
     TopologyPolicy,
     VersionPolicy,
@@ -27,7 +23,6 @@ from ccverify.policy.model import (
 
 __all__ = [
     "binding_policy",
-    "contradictions",
     "gpu_policy",
     "switch_policy",
     "topology_policy",
@@ -49,8 +44,8 @@ def gpu_policy(section: Section) -> DevicePolicy | Any | None:
     return DevicePolicy(
         **_common(section, fwid_required=True),
         modes=_words(section.get("modes")),
-        driver=_versions(section.get("driver", {})),
-        vbios=_versions(section.get("vbios", {})),
+        driver=version_policy(section.get("driver", {})),
+        vbios=version_policy(section.get("vbios", {})),
     )
 
 
@@ -59,7 +54,7 @@ def switch_policy(section: Section) -> DevicePolicy | Any | None:
     if section is None or isinstance(section, str):
         return None if section is None else ANY
     return DevicePolicy(
-        **_common(section, fwid_required=False), vbios=_versions(section.get("bios", {}))
+        **_common(section, fwid_required=False), vbios=version_policy(section.get("bios", {}))
     )
 
 
@@ -128,7 +123,8 @@ def _architectures(value: list[str] | str | None) -> frozenset[str] | Any | None
     return words
 
 
-def _versions(section: Mapping[str, Json]) -> VersionPolicy:
+def version_policy(section: Mapping[str, Json]) -> VersionPolicy:
+    """Read accepted versions of a driver or firmware."""
     # Upper case, as parsed reports give hexadecimal versions; a driver version has no letters.
     minimum, accepted = section.get("min"), section.get("accepted")
     return VersionPolicy(
@@ -140,112 +136,3 @@ def _versions(section: Mapping[str, Json]) -> VersionPolicy:
 
 def _ids(value: list[str] | None) -> frozenset[bytes] | None:
     return None if value is None else frozenset(map(bytes.fromhex, value))
-
-
-# --- contradictions ---
-
-
-def contradictions(policy: Policy) -> Iterator[PolicyError]:
-    """Yield what keeps a well-formed policy from ever being met, or from saying anything."""
-    judged = [part for part in (policy.tdx, policy.gpus, policy.nvswitches) if part is not None]
-    if all(part is ANY for part in judged):
-        yield PolicyError(
-            "the policy judges nothing",
-            expected="expectations in at least one of tdx, gpus and nvswitches",
-            found="only the word any",
-            where="policy",
-        )
-    for name, devices, bios in (
-        ("gpus", policy.gpus, "vbios"),
-        ("nvswitches", policy.nvswitches, "bios"),
-    ):
-        if isinstance(devices, DevicePolicy):
-            yield from _in_devices(f"policy.{name}", devices, bios)
-    if isinstance(policy.topology, TopologyPolicy):
-        yield from _in_topology(policy, policy.topology)
-    yield from fabric_contradictions(policy)
-
-
-def _in_devices(where: str, devices: DevicePolicy, bios: str) -> Iterator[PolicyError]:
-    count, ids = devices.count, devices.device_ids
-    if isinstance(count, CountPolicy):
-        if count.least > count.most:
-            yield PolicyError(
-                "no number is in this range",
-                expected="min not above max",
-                found=f"min {count.least}, max {count.most}",
-                where=f"{where}.count",
-            )
-        if ids is not None and len(ids) < count.least:
-            yield PolicyError(
-                "the list names fewer devices than there must be",
-                expected=f"at least {count.least} device ids",
-                found=f"{len(ids)}",
-                where=f"{where}.device_ids",
-                hint="devices must be distinct: list each one a node may have",
-            )
-    yield from _in_versions(f"{where}.driver", devices.driver, _decimal)
-    yield from _in_versions(f"{where}.{bios}", devices.vbios, _hexadecimal)
-
-
-def _decimal(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
-
-
-def _hexadecimal(version: str) -> tuple[int, ...]:
-    return tuple(int(part, 16) for part in version.split("."))
-
-
-def _in_versions(
-    where: str, versions: VersionPolicy, order: Callable[[str], tuple[int, ...]]
-) -> Iterator[PolicyError]:
-    rejected = set(map(order, versions.rejected))
-    for version in sorted(versions.accepted or ()):
-        if order(version) in rejected:
-            problem, expected = "is accepted and rejected", "each version on one of the lists"
-        elif versions.minimum is not None and order(version) < order(versions.minimum):
-            problem = "is accepted but below the minimum"
-            expected = f"versions from {versions.minimum} on"
-        else:
-            continue
-        yield PolicyError(f"version {problem}", expected=expected, found=version, where=where)
-
-
-def _in_topology(policy: Policy, topology: TopologyPolicy) -> Iterator[PolicyError]:
-    where = "policy.topology"
-    for name, devices, key, number in (
-        ("gpus", policy.gpus, "gpus", topology.gpus),
-        ("nvswitches", policy.nvswitches, "switches", topology.switches),
-    ):
-        if not isinstance(devices, DevicePolicy):
-            yield PolicyError(
-                "a topology rests on devices that are judged",
-                expected=f"a section {name} with expectations",
-                found="any" if devices is ANY else "none",
-                where=where,
-                hint=f"state {name}, or say topology: any",
-            )
-        elif isinstance(devices.count, CountPolicy) and not (
-            devices.count.least <= number <= devices.count.most
-        ):
-            yield PolicyError(
-                f"topology.{key} is not a number that {name}.count accepts",
-                expected=f"{devices.count.least} to {devices.count.most}",
-                found=str(number),
-                where=f"{where}.{key}",
-            )
-    gpus = policy.gpus
-    if not isinstance(gpus, DevicePolicy):
-        return
-    # Protected PCIe exists on Hopper systems only: later ones leave the switches untrusted.
-    for name, words, needed in (
-        ("modes", gpus.modes, "PPCIE"),
-        ("architectures", gpus.architectures, "HOPPER"),
-    ):
-        if isinstance(words, frozenset) and needed not in words:
-            yield PolicyError(
-                f"topology.kind protected-pcie needs {needed} among gpus.{name}",
-                expected=needed,
-                found=", ".join(sorted(words)),
-                where=f"policy.gpus.{name}",
-            )

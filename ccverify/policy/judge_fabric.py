@@ -19,7 +19,7 @@ from ccverify.fabric.consistency_model import (
 )
 from ccverify.fabric.observation import Absent, FabricObservation
 from ccverify.findings import Assurance, FindingList
-from ccverify.policy.model import FabricPolicy, HealthRule, ObservationRule
+from ccverify.policy.model import FabricPolicy, GivenRule, HealthRule
 
 __all__ = ["MANAGERS_WORD", "STRENGTH", "Observed", "judge_fabric", "judge_floors", "weaker"]
 
@@ -83,7 +83,7 @@ def judge_fabric(
     _judge_mode(findings, policy, gpus, device)
     reason = _judge_observation(findings, policy, observed)
     if observed.observation is None or observed.consistency is None:
-        waived = policy.observation is not ObservationRule.REQUIRED and observed.problem is None
+        waived = policy.observation is not GivenRule.REQUIRED and observed.problem is None
         for code in (*(each.value for each in FabricCode), _PARTITION):
             if waived or (code == _PARTITION and not policy.names_partition):
                 findings.not_applicable(code, reason)
@@ -120,7 +120,7 @@ def _judge_mode(
 def _judge_observation(findings: FindingList, policy: FabricPolicy, observed: Observed) -> str:
     """Judge whether it is there; return the reason why what rests on it cannot be judged."""
     observation = observed.observation
-    if policy.observation is ObservationRule.ANY:
+    if policy.observation is GivenRule.ANY:
         reason = "the policy leaves the observation aside"
         findings.not_applicable(_OBSERVATION, reason)
     elif observed.problem is not None:
@@ -129,7 +129,7 @@ def _judge_observation(findings: FindingList, policy: FabricPolicy, observed: Ob
         reason = "the observation is not readable"
     elif observation is None:
         reason = f"there is no observation of the fabric{observed.absence}"
-        if policy.observation is ObservationRule.REQUIRED:
+        if policy.observation is GivenRule.REQUIRED:
             findings.skipped(_OBSERVATION, reason)
         else:
             findings.not_applicable(_OBSERVATION, reason)

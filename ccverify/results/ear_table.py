@@ -173,8 +173,9 @@ _FABRIC = Part(
     "configuration",
     (
         _row("configuration", CONTRAINDICATED, "TOPOLOGY-*"),
-        # Nobody signs what the guest sees of its fabric: it can speak against it, never for it.
-        _row("configuration", CONTRAINDICATED, "FABRIC-*", needed=False),
+        # No device signs what guest or manager say of a fabric: it can speak against it, never
+        # for it.
+        _row("configuration", CONTRAINDICATED, "FABRIC-* ROUTE-*", needed=False),
     ),
 )
 

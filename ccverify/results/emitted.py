@@ -58,6 +58,7 @@ _MAX_INPUTS_BYTES: Final = 4 * 1024 * 1024
 _MAX_NAME: Final = 4096
 _MAX_CHANNEL: Final = 16
 _DIGEST_BYTES: Final = 48
+_EPOCH_BYTES: Final = 32
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = 253402300799  # 9999-12-31T23:59:59Z
 
@@ -158,12 +159,16 @@ def _require_readable(sealed: bytes) -> None:
 
 
 def _request_map(request: Request) -> dict[str, Any]:
-    return {
+    members: dict[str, Any] = {
         "nonce": request.nonce,
         "report_data": request.report_data,
         "channel": dict(request.channel),
         "at": int((request.at - _EPOCH).total_seconds()),
     }
+    if request.epoch is not None:
+        # Without one there is no such member: bundles from before it keep their bytes.
+        members["epoch"] = request.epoch
+    return members
 
 
 def _file_map(file: StoredFile) -> dict[str, Any]:
@@ -242,13 +247,17 @@ def _take(records: dict[str, Record], label: str, kind: str, indicator: Indicato
     return record.value
 
 
-def _map(data: bytes, where: str, members: set[str]) -> dict[str, Any]:
+def _map(
+    data: bytes, where: str, members: set[str], optional: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     value = decode(data, what=where, error=EvidenceError, limit=_MAX_INPUTS_BYTES, items=_MAX_ITEMS)
-    return _members(value, where, members)
+    return _members(value, where, members, optional)
 
 
-def _members(value: Any, where: str, members: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != members:
+def _members(
+    value: Any, where: str, members: set[str], optional: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) - optional != members:
         found = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
         raise _bad(where, ", ".join(sorted(members)), found)
     return value
@@ -256,7 +265,8 @@ def _members(value: Any, where: str, members: set[str]) -> dict[str, Any]:
 
 def _parse_request(data: bytes) -> Request:
     where = f"{_WHAT}: request"
-    members = _map(data, where, {"nonce", "report_data", "channel", "at"})
+    required = {"nonce", "report_data", "channel", "at"}
+    members = _map(data, where, required, frozenset({"epoch"}))
     nonce, report_data = members["nonce"], members["report_data"]
     if nonce is not None and not (isinstance(nonce, bytes) and 16 <= len(nonce) <= 64):
         raise _bad(f"{where}.nonce", "16 to 64 bytes, or null", nonce)
@@ -270,7 +280,12 @@ def _parse_request(data: bytes) -> Request:
         _text(value, f"{where}.channel", _MAX_NAME)
     if type(at) is not int or not 0 <= at <= _LATEST:
         raise _bad(f"{where}.at", "seconds since 1970", at)
-    return Request(nonce, report_data, channel, _EPOCH + timedelta(seconds=at))
+    epoch = None
+    if "epoch" in members:
+        epoch = members["epoch"]
+        if not isinstance(epoch, bytes) or len(epoch) != _EPOCH_BYTES:
+            raise _bad(f"{where}.epoch", f"{_EPOCH_BYTES} bytes, or no such member", epoch)
+    return Request(nonce, report_data, channel, _EPOCH + timedelta(seconds=at), epoch)
 
 
 def _parse_trust(value: Any) -> tuple[TrustKind, str]:

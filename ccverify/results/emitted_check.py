@@ -10,7 +10,7 @@ from typing import Any, Final
 from ccverify.clock_text import utc_text
 from ccverify.errors import CcverifyError, EvidenceError
 from ccverify.policy.document import load_policy
-from ccverify.results.emitted_model import VerdictBundle
+from ccverify.results.emitted_model import Role, VerdictBundle
 from ccverify.results.verdict import VERDICT_SCHEMA
 from ccverify.results.verdict_set import SET_SCHEMA
 from ccverify.strict_json import parse_json
@@ -99,6 +99,8 @@ def member_problems(bundle: VerdictBundle, verdict: Json) -> tuple[str, ...]:
         "inputs.nonce": None if request.nonce is None else request.nonce.hex(),
         "inputs.report_data": None if request.report_data is None else request.report_data.hex(),
         "inputs.channel": dict(sorted(request.channel.items())) or None,
+        "inputs.epoch": None if request.epoch is None else request.epoch.hex(),
+        "inputs.fabric_statements": _statements(bundle) or None,
         "inputs.trust_store.kind": bundle.trust_kind.value,
         "inputs.trust_store.sha384": bundle.trust_sha384,
     }
@@ -110,6 +112,15 @@ def member_problems(bundle: VerdictBundle, verdict: Json) -> tuple[str, ...]:
             if found != value and not (path == "policy.sha384" and policy is None):
                 problems.append(f"{path}: the verdict says {found!r}, the bundle {value!r}"[:300])
     return tuple(dict.fromkeys(problems))
+
+
+def _statements(bundle: VerdictBundle) -> list[Json]:
+    """What a verdict says of the statements that it was given."""
+    return [
+        {"sha384": file.sha384.hex(), "bytes": file.size}
+        for file in bundle.evidence
+        if file.role is Role.FABRIC_STATEMENT
+    ]
 
 
 def with_verifier(verdict: str, verifier: str) -> str:

@@ -25,6 +25,8 @@ class Role(str, Enum):
     NVSWITCH_REPORT = "nvswitch-report"
     NVSWITCH_CHAIN = "nvswitch-chain"
     INSTANCES = "instances"
+    FABRIC_STATEMENT = "fabric-statement"
+    """What the manager of the GPUs' fabric states, beside the evidence of the node."""
     COLLATERAL = "collateral"
     WHAT_IF = "what-if"
     """Collateral of another day, beside which the verdict stays as it is."""
@@ -45,6 +47,7 @@ FILE_LISTS: Final[Mapping[str, frozenset[Role]]] = {
             Role.NVSWITCH_REPORT,
             Role.NVSWITCH_CHAIN,
             Role.INSTANCES,
+            Role.FABRIC_STATEMENT,
         }
     ),
     "collateral": frozenset({Role.COLLATERAL, Role.WHAT_IF}),
@@ -99,12 +102,14 @@ class Request:
         report_data: all 64 bytes of REPORTDATA that it expected instead.
         channel: what it saw of the connection.
         at: evaluation time, UTC, whole seconds.
+        epoch: 32 bytes that statements of a fabric's manager may answer in place of the nonce.
     """
 
     nonce: bytes | None
     report_data: bytes | None
     channel: Mapping[str, str]
     at: datetime
+    epoch: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from ccverify.errors import PolicyError
 from ccverify.evidence import BindingProfile
+from ccverify.fabric.probe_rules import ProbeBands
 from ccverify.findings import Assurance
 from ccverify.policy.document import (
     MAX_POLICY_BYTES,
@@ -35,8 +36,8 @@ from ccverify.policy.model import (
     EventLogPolicy,
     FabricPolicy,
     GatewayPolicy,
+    GivenRule,
     HealthRule,
-    ObservationRule,
     PlatformPolicy,
     Policy,
     RevocationRule,
@@ -46,10 +47,24 @@ from ccverify.policy.model import (
     VersionPolicy,
     XfamPolicy,
 )
+from ccverify.policy.model_fabric import (
+    ManagerPolicy,
+    ManagersPolicy,
+    OperatorRule,
+    OthersPolicy,
+    ProbePolicy,
+    TpmRule,
+)
+from ccverify.sim.certs import to_pem
+from ccverify.sim.operator import SimOperator
 from ccverify.tdx.attributes import TD_ATTRIBUTES, XFAM_FEATURES, Rule
 from ccverify.tdx.tcb_info import TcbStatus
+from ccverify.trust.pkix import parse_pkix_certificate
 
 Json = dict[str, Any]
+ROOT = SimOperator().root().der()
+PEM = to_pem(ROOT, "CERTIFICATE")
+NAME = "000b" + "5a" * 32
 H48, H64 = "ab" * 48, "cd" * 64
 ONE, TWO = "00000000000000a1", "00000000000000A2"
 FULL: Json = {
@@ -106,7 +121,45 @@ FULL: Json = {
         "health": "required",
         "links": 18,
         "nvle": "any",
-        "partition": {"size": 8, "clique_ids": [7, 9], "cluster_uuids": ["AB" * 16]},
+        "partition": {
+            "size": 8,
+            "clique_ids": [7, 9],
+            "cluster_uuids": ["AB" * 16],
+            "ids": [1, 2],
+        },
+        "statement": "required",
+        "managers": {
+            "tdx": [{"measurements": {"mrtd": [H48], "rtmr0": "any"}}],
+            "tpm": [{"names": [NAME], "roots": [PEM], "pcrs": {"sha256": {"7": ["5A" * 32]}}}],
+            "x509": [{"roots": [PEM], "keys": ["AB" * 32]}],
+            "unsigned": "accept",
+        },
+        "max_statement_age_seconds": 60,
+        "same_host": "any",
+        "continuity": "required",
+        "routing": "required",
+        "routing_digests": [H48.upper()],
+        "manager": {
+            "modes": ["shared-nvswitch", "vgpu"],
+            "versions": {"min": "570.00", "accepted": ["580.95.05"], "rejected": ["575.32"]},
+            "nvlsm_versions": ["2025.06.6"],
+            "programs": {"fabric-manager": [H48], "nvlsm": ["00" * 48]},
+            "settings": {"LOG_LEVEL": ["3", "4"]},
+            "log": "any",
+        },
+        "apart_from": {"device_ids": ["00000000000000B9"], "modules": [5, 6]},
+        "probe": {
+            "rule": "if-given",
+            "access": "any",
+            "traffic": "any",
+            "min_one_way_gb_per_s": 300,
+            "min_both_ways_gb_per_s": 500,
+            "max_spread_percent": 7,
+            "max_copy_ns": 4500,
+            "max_read_ns": 900,
+            "max_background_bytes_per_s": 5,
+            "traffic_tolerance_percent": 3,
+        },
         "assurance": dict.fromkeys(FABRIC_CLAIMS, "asserted"),
     },
     "binding": {
@@ -153,6 +206,38 @@ FULL["gateway"] = {
     "binding": {"profiles": ["dstack"], "freshness": "waived", "relayable": "accept"},
 }
 MINIMAL: Json = {"schema": "ccverify.policy/v1", "tdx": {}}
+CERTIFICATE = parse_pkix_certificate(ROOT)
+MANAGERS = ManagersPolicy(
+    tdx=(
+        TdxPolicy(
+            measurements={
+                **dict.fromkeys(MEASUREMENTS),
+                "mrtd": frozenset({bytes.fromhex(H48)}),
+                "rtmr0": ANY,
+            }
+        ),
+    ),
+    tpm=(
+        TpmRule(
+            frozenset({bytes.fromhex(NAME)}),
+            (CERTIFICATE,),
+            {"sha256": {7: frozenset({b"\x5a" * 32})}},
+        ),
+    ),
+    x509=(OperatorRule((CERTIFICATE,), frozenset({b"\xab" * 32})),),
+    unsigned=True,
+)
+MANAGER = ManagerPolicy(
+    modes=frozenset({1, 2}),
+    versions=VersionPolicy("570.00", frozenset({"580.95.05"}), frozenset({"575.32"})),
+    nvlsm_versions=frozenset({"2025.06.6"}),
+    programs={
+        "fabric-manager": frozenset({bytes.fromhex(H48)}),
+        "nvlsm": frozenset({bytes(48)}),
+    },
+    settings={"LOG_LEVEL": frozenset({"3", "4"})},
+    log_required=False,
+)
 
 
 def test_every_word_reaches_the_model() -> None:
@@ -166,7 +251,7 @@ def test_every_word_reaches_the_model() -> None:
         binding=BindingPolicy((BindingProfile.NEAR, BindingProfile.CCVERIFY), False, True),
         fabric=FabricPolicy(
             mode="PPCIE",
-            observation=ObservationRule.IF_GIVEN,
+            observation=GivenRule.IF_GIVEN,
             state_required=False,
             health=HealthRule.REQUIRED,
             active_links=18,
@@ -174,6 +259,20 @@ def test_every_word_reaches_the_model() -> None:
             size=8,
             clique_ids=frozenset({7, 9}),
             cluster_uuids=frozenset({b"\xab" * 16}),
+            partition_ids=frozenset({1, 2}),
+            statement=GivenRule.REQUIRED,
+            managers=MANAGERS,
+            max_age_s=60,
+            same_host_required=False,
+            continuity=GivenRule.REQUIRED,
+            routing=GivenRule.REQUIRED,
+            routing_digests=frozenset({bytes.fromhex(H48)}),
+            manager=MANAGER,
+            apart_from=OthersPolicy(frozenset({bytes(7) + b"\xb9"}), frozenset({5, 6})),
+            probe=ProbePolicy(
+                GivenRule.IF_GIVEN,
+                ProbeBands(False, 300, 500, 0.07, 4.5, 0.9, False, 0.03, 5),
+            ),
             floors=dict.fromkeys(FABRIC_CLAIMS, Assurance.ASSERTED),
         ),
         topology=TopologyPolicy(8, 4, allow_mixed_firmware=True, allow_mixed_driver=True),
@@ -383,8 +482,9 @@ def test_every_object_of_the_schema_is_closed() -> None:
     def visit(schema: Any, path: str) -> None:
         if isinstance(schema, dict):
             if "object" in schema.get("type", ()):
-                assert "additionalProperties" in schema, path
-                assert schema["additionalProperties"] is not True, path
+                # What refers to another object is as closed as that one.
+                assert "additionalProperties" in schema or "$ref" in schema, path
+                assert schema.get("additionalProperties") is not True, path
             for key, inner in schema.items():
                 visit(inner, f"{path}.{key}")
 
@@ -425,6 +525,11 @@ NEAR = {
     "topology.nvswitches": ("nvswitches", "switches"),
     "binding.profile": ("profile", "profiles"),
     "gateway.gpus": ("gpus", None),
+    "fabric.manager.program": ("program", "programs"),
+    "fabric.managers.x508": ("x508", "x509"),
+    "fabric.probe.max_copy_us": ("max_copy_us", "max_copy_ns"),
+    "fabric.partition.id": ("id", "ids"),
+    "fabric.apart_from.module": ("module", "modules"),
 }
 
 
@@ -439,6 +544,14 @@ def test_an_unknown_key_is_named_with_its_nearest_neighbour(path: str) -> None:
     if near is not None:
         assert f"did you mean '{near}" in str(problem.hint)
     assert problem.expected
+
+
+BAD_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+def _tpm(**members: Any) -> Json:
+    """A host that would be accepted, with members replaced."""
+    return {"names": [NAME], "pcrs": {"sha256": {"0": ["5a" * 32]}}} | members
 
 
 WRONG = {
@@ -500,6 +613,51 @@ WRONG = {
     "topology.gpus": [0, 65, "8", None, {"min": 1, "max": 8}, "any"],
     "topology.switches": [0, 65, "4", None],
     "topology.mixed_firmware": ["accept", True, None],
+    "fabric.statement": ["accept", True, None],
+    "fabric.same_host": ["if-given", True, None],
+    "fabric.max_statement_age_seconds": [0, -1, 1.5, "60", 31536001, None],
+    "fabric.routing_digests": [[], [H48[:-2]], H48, [None]],
+    "fabric.partition.ids": [[], [-1], [65536], ["2"]],
+    "fabric.managers": [{}, [], "any", None],
+    "fabric.managers.tdx": [[], ["any"], [None], {}, [{"mrtd": [H48]}]],
+    "fabric.managers.tpm": [
+        [], [{}], [{"names": [NAME]}], [_tpm(names=[])], [_tpm(names=["5a" * 33])],
+        [_tpm(roots=["x"])], [_tpm(roots=[PEM + PEM])], [_tpm(roots=[PEM[:-30]])],
+        [{"pcrs": {"sha256": {"0": ["5a" * 32]}}}], [_tpm(pcrs={})], [_tpm(pcrs={"sha1": {}})],
+        [_tpm(pcrs={"sha256": {}})], [_tpm(pcrs={"sha256": {"24": ["5a" * 32]}})],
+        [_tpm(pcrs={"sha256": {"0": []}})], [_tpm(pcrs={"sha256": {"0": ["5a" * 20]}})],
+        [_tpm(pcrs={"sha256": {"0": ["5a" * 48]}})], [_tpm(pcrs={"sha512": {"0": ["5a" * 32]}})],
+    ],
+    "fabric.managers.x509": [
+        [], [{}], [{"keys": ["AB" * 32]}], [{"roots": []}], [{"roots": [PEM], "keys": []}],
+        [{"roots": [PEM], "keys": ["AB" * 31]}], [{"roots": [BAD_PEM]}], [{"roots": [" " + PEM]}],
+        [{"roots": [PEM + "and more"]}],
+    ],
+    "fabric.managers.unsigned": ["any", True, None],
+    "fabric.manager": [{}, [], None, "any"],
+    "fabric.manager.modes": [[], [1], ["shared"], "vgpu"],
+    "fabric.manager.versions": [
+        "580.95.05", {"min": "v580"},
+        {"accepted": ["580.95.05"], "rejected": ["580.95.5"]},
+        {"accepted": ["570.00"], "min": "580.00"},
+    ],
+    "fabric.manager.nvlsm_versions": [[], [""], "2025.06.6", [None]],
+    "fabric.manager.programs": [{}, {"nvlsm": []}, {"nvlsm": [H64]}, {"fm": [H48]}],
+    "fabric.manager.settings": [{}, {"log_level": ["4"]}, {"LOG_LEVEL": []}, {"LOG_LEVEL": [4]}],
+    "fabric.manager.log": ["forbid", True],
+    "fabric.apart_from": [{}, {"device_ids": [ONE]}, {"modules": []}, None],
+    "fabric.apart_from.modules": [[256], [-1], ["5"]],
+    "fabric.apart_from.device_ids": [["00" * 8], []],
+    "fabric.probe": ["always", [], None],
+    "fabric.probe.rule": ["often", None],
+    "fabric.probe.access": ["if-given", True],
+    "fabric.probe.min_one_way_gb_per_s": [0, -1, 1.5, "300"],
+    "fabric.probe.max_spread_percent": [-1, 101, 0.5],
+    "fabric.probe.max_copy_ns": [0, "4500"],
+    "fabric.probe.max_background_bytes_per_s": [-1],
+    "fabric.assurance.isolation": ["none", "signed", None],
+    "fabric.continuity": ["two", None],
+    "fabric.routing": ["closed", None],
     "binding": [None, "any", [], "raw-nonce"],
     "binding.profiles": [[], "near", ["any"], ["raw_nonce"], ["NEAR"], None, [None]],
     "binding.freshness": ["any", False, None],

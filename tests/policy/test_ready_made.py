@@ -6,13 +6,20 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ccverify import State, Verdict, check, policy_from_document
 from ccverify.cli.policy_advice import advise
 from ccverify.cli.policy_remark import Level
+from ccverify.cli.sim_sources import machine_sources
+from ccverify.cli.sim_statement import BinderName, matching_managers, sim_statement
+from ccverify.cli.sim_trust import matching_policy, simulated_trust
+from ccverify.collect.session import collect_bundle
 from ccverify.evidence import BindingProfile
 from ccverify.policy.document import load_policy, policy_problems
 from ccverify.policy.model import ANY, DevicePolicy, RevocationRule, TdxPolicy, TopologyPolicy
 from ccverify.results.render.policy import render_policy
+from ccverify.sim.board_names import manager_named, tenant_named
 
 FOLDER = Path(__file__).resolve().parents[2] / "policies"
 EACH = pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.stem)
@@ -101,3 +108,39 @@ def test_a_service_is_bound_in_its_own_way(service: str) -> None:
     assert BindingProfile(service) in policy.binding.profiles
     assert BindingProfile.RAW_NONCE not in policy.binding.profiles
     assert policy.topology is ANY
+
+
+def test_a_blackwell_board_with_its_manager_can_meet_its_policy() -> None:
+    """Filled in as its comments say: with values of the image, the devices and the service VM."""
+    machine, manager = tenant_named("b300-board-8"), manager_named("b300-board-8")
+    document = yaml.safe_load((FOLDER / "tdx-hgx-blackwell.yaml").read_text("utf-8"))
+    own, (service_vm,) = matching_policy(machine), matching_managers(manager)["tdx"]
+    for filled, values in (
+        (document["tdx"], own["tdx"]),
+        (document["fabric"]["managers"]["tdx"][0], service_vm),
+    ):
+        ppid = machine.platform.identifier("ppid").hex()
+        filled |= {"measurements": values["measurements"], "platform": {"ppid": [ppid]}}
+    document["gpus"]["device_ids"] = [gpu.pdi.hex() for gpu in machine.node.gpus]
+    nonce, trust = bytes(range(32)), simulated_trust(machine)
+    bundle = collect_bundle(nonce, machine_sources(machine)).bundle
+    assert bundle is not None
+
+    def judged(binder: BinderName) -> Verdict:
+        return check(
+            bundle,
+            policy=policy_from_document(document),
+            now=trust.at,
+            nonce=nonce,
+            collateral=trust.collateral.intel,
+            nvidia=trust.collateral.nvidia,
+            trust=trust.store,
+            statements=[sim_statement(manager, nonce, binder=binder)],
+        )
+
+    verdict = judged("tdx")
+    assert verdict.trusted, verdict.failures()
+    weaker: tuple[BinderName, ...] = ("tpm", "none")
+    for binder in weaker:
+        failed = {f.code for f in judged(binder).findings if f.state is State.FAIL}
+        assert {"FABRIC-MANAGER", "FABRIC-ASSURANCE"} <= failed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 import ccverify
 from ccverify.checks import CHECKS
-from ccverify.policy.model import MEASUREMENTS, MUST_STATE, TdxPolicy
+from ccverify.policy.model import MEASUREMENTS, MUST_STATE, FabricPolicy, TdxPolicy
 from ccverify.results.render.describe import (
     describe_collateral,
     describe_event_log,
@@ -33,7 +35,9 @@ from ccverify.results.render.inspection import (
 from ccverify.results.render.json import error_json
 from ccverify.results.render.policy import effective_document, policy_json, render_policy
 from ccverify.sim import SimPlatform
+from ccverify.sim.certs import to_pem
 from ccverify.sim.defaults import dstack_events
+from ccverify.sim.operator import SimOperator
 from ccverify.tdx.attributes import TD_ATTRIBUTES
 from ccverify.tdx.quote import BODY_FIELDS, ENCLAVE_REPORT_FIELDS, HEADER_FIELDS, Quote
 
@@ -262,6 +266,7 @@ FULL["topology"] = {
     "mixed_firmware": "allow",
     "mixed_driver": "forbid",
 }
+PEM = to_pem(SimOperator().root().der(), "CERTIFICATE")
 FULL["fabric"] = {
     "mode": "PPCIE",
     "observation": "if-given",
@@ -269,7 +274,39 @@ FULL["fabric"] = {
     "health": "any",
     "links": 18,
     "nvle": "any",
-    "partition": {"size": 8, "clique_ids": [7], "cluster_uuids": ["ab" * 16]},
+    "partition": {"size": 8, "clique_ids": [7], "cluster_uuids": ["ab" * 16], "ids": [1, 2]},
+    "statement": "required",
+    "managers": {
+        "tpm": [{"names": ["000b" + "5a" * 32], "pcrs": {"sha256": {"7": ["5a" * 32]}}}],
+        "x509": [{"roots": [PEM], "keys": ["ab" * 32]}],
+        "unsigned": "refuse",
+    },
+    "max_statement_age_seconds": 60,
+    "same_host": "any",
+    "continuity": "required",
+    "routing": "required",
+    "routing_digests": ["ab" * 48],
+    "manager": {
+        "modes": ["shared-nvswitch", "vgpu"],
+        "versions": {"min": "570.00", "accepted": ["580.95.05"], "rejected": ["575.32"]},
+        "nvlsm_versions": ["2025.06.6"],
+        "programs": {"fabric-manager": ["ab" * 48], "nvlsm": ["cd" * 48]},
+        "settings": {"LOG_LEVEL": ["3", "4"]},
+        "log": "any",
+    },
+    "apart_from": {"device_ids": ["00000000000000b9"], "modules": [5, 6]},
+    "probe": {
+        "rule": "if-given",
+        "access": "any",
+        "traffic": "required",
+        "min_one_way_gb_per_s": 300,
+        "min_both_ways_gb_per_s": 500,
+        "max_spread_percent": 7,
+        "max_copy_ns": 4501,
+        "max_read_ns": 903,
+        "traffic_tolerance_percent": 29,
+        "max_background_bytes_per_s": 5,
+    },
     "assurance": {"mode": "hardware", "members": "asserted"},
 }
 FULL["binding"] = {"profiles": ["near", "chutes"], "freshness": "waived", "relayable": "accept"}
@@ -277,9 +314,9 @@ FULL["gateway"] = {
     "tdx": "any",
     "binding": {"profiles": ["near"], "freshness": "required", "relayable": "refuse"},
 }
-ANY = dict.fromkeys(MEASUREMENTS, "any")
+WAIVERS = dict.fromkeys(MEASUREMENTS, "any")
 MINIMAL = {"schema": "ccverify.policy/v1", "tdx": {}}
-WAIVED = {"schema": "ccverify.policy/v1", "tdx": {"measurements": ANY, "report_data": "any"}}
+WAIVED = {"schema": "ccverify.policy/v1", "tdx": {"measurements": WAIVERS, "report_data": "any"}}
 DEVICES = {"schema": "ccverify.policy/v1", "gpus": {}, "nvswitches": {}, "gateway": {"tdx": {}}}
 ANY_BUT_ONE = {
     "schema": "ccverify.policy/v1",
@@ -289,8 +326,23 @@ ANY_BUT_ONE = {
     "fabric": "any",
     "gpus": {"count": "any", "architectures": "any", "modes": "any"},
 }
+SERVICE_VM = {
+    "schema": "ccverify.policy/v1",
+    "gpus": {},
+    "fabric": {
+        "managers": {
+            "tdx": [{"measurements": WAIVERS}, {"platform": {"ppid": ["11" * 16]}}],
+            "tpm": [{"roots": [PEM], "pcrs": {"sha384": {"0": ["5a" * 48, "00" * 48]}}}],
+            "x509": [{"roots": [PEM, PEM]}],
+        },
+        "probe": "required",
+    },
+}
+FABRIC = {"schema": "ccverify.policy/v1", "gpus": {}, "fabric": {}}
 POLICIES = {
+    "fabric": FABRIC,
     "full": FULL,
+    "service VM": SERVICE_VM,
     "minimal": MINIMAL,
     "waived": WAIVED,
     "devices": DEVICES,
@@ -298,13 +350,21 @@ POLICIES = {
 }
 
 
+def _beside_service_vms(fabric: Any) -> Any:
+    """A section without the parts that are compared as documents: their defaults are spelt out."""
+    if not isinstance(fabric, FabricPolicy) or fabric.managers is None:
+        return fabric
+    return replace(fabric, managers=replace(fabric.managers, tdx=()))
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_effective_policy_means_the_same(name: str) -> None:
     policy = ccverify.policy_from_document(POLICIES[name])
     again = ccverify.policy_from_document(effective_document(policy))
     assert effective_document(again) == effective_document(policy)
-    for part in ("gpus", "nvswitches", "topology", "fabric", "binding"):
+    for part in ("gpus", "nvswitches", "topology", "binding"):
         assert getattr(again, part) == getattr(policy, part)
+    assert _beside_service_vms(again.fabric) == _beside_service_vms(policy.fabric)
     assert (again.gateway is None) == (policy.gateway is None)
     if again.gateway and policy.gateway:
         assert again.gateway.binding == policy.gateway.binding
@@ -350,6 +410,20 @@ def test_silence_is_shown_as_what_it_means() -> None:
     assert "\ngpus\n    not stated: a GPU in the evidence leaves" in text
     assert "\nbinding\n  profiles   raw-nonce, ccverify\n" in text
     assert "\ngateway\n    not stated: gateways are judged like every other node\n" in text
+
+
+def test_managers_are_shown_one_by_one() -> None:
+    text = render_policy(ccverify.policy_from_document(SERVICE_VM), width=120)
+    digest = hashlib.sha256(SimOperator().root().der()).hexdigest()
+    assert "2 service VMs, each below" in text
+    assert "\nfabric.managers.tdx[0].measurements\n  mrtd           any" in text
+    shown = text.partition("\nfabric.managers.tdx[1].platform\n")[2]
+    assert f"  ppid                  {'11' * 16}\n" in shown.partition("\n\n")[0]
+    assert text.count(digest) == 3
+    assert "BEGIN CERTIFICATE" not in text
+    text = render_policy(ccverify.policy_from_document(FABRIC), width=100)
+    assert "managers                   not stated: a statement is nobody's word\n" in text
+    assert "fabric.managers.tdx" not in text
 
 
 def test_silence_on_devices_is_shown_as_what_it_means() -> None:

@@ -6,28 +6,27 @@ reviewer should sign off is what will be enforced, not what was left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any as Json
 
 from ccverify.policy.model import (
     MEASUREMENTS,
     MUST_STATE,
-    Accepted,
     Any,
     BindingPolicy,
     CountPolicy,
     DevicePolicy,
     EventLogPolicy,
-    FabricPolicy,
     GatewayPolicy,
     PlatformPolicy,
     Policy,
     TcbPolicy,
     TdxPolicy,
     TopologyPolicy,
-    VersionPolicy,
 )
 from ccverify.results.render.json import dump_json
+from ccverify.results.render.policy_fabric import certificate_sha256, fabric_document
+from ccverify.results.render.policy_values import accepted, hexes, stated, versions
 from ccverify.results.render.text import Page, Style
 from ccverify.tdx.attributes import TD_ATTRIBUTES
 
@@ -55,12 +54,12 @@ def effective_document(policy: Policy) -> dict[str, Json]:
     return {
         "schema": "ccverify.policy/v1",
         "name": policy.name,
-        **_stated(
+        **stated(
             tdx=_tdx(policy.tdx),
             gpus=_devices(policy.gpus, switches=False),
             nvswitches=_devices(policy.nvswitches, switches=True),
             topology=_topology(policy.topology),
-            fabric=_fabric(policy.fabric),
+            fabric=fabric_document(policy.fabric, _tdx),
             binding=_binding(policy.binding),
             gateway=policy.gateway and _gateway(policy.gateway),
         ),
@@ -70,44 +69,30 @@ def effective_document(policy: Policy) -> dict[str, Json]:
 # --- model → document ---
 
 
-def _stated(**members: Json) -> dict[str, Json]:
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def _hex(values: frozenset[bytes]) -> list[str]:
-    return sorted(value.hex() for value in values)
-
-
-def _accepted(value: Accepted) -> Json:
-    if value is None:
-        return None
-    return _hex(value) if isinstance(value, frozenset) else "any"
-
-
 def _tdx(tdx: TdxPolicy | Any | None) -> Json:
     if not isinstance(tdx, TdxPolicy):
         return tdx and "any"
     return {
         "tcb": _tcb(tdx.tcb),
-        "collateral": _stated(
+        "collateral": stated(
             max_age_days=tdx.collateral.max_age_days,
             allow_unknown_fields=tdx.collateral.allow_unknown_fields,
         ),
-        "measurements": _stated(
-            **{name: _accepted(tdx.measurements.get(name)) for name in MEASUREMENTS}
+        "measurements": stated(
+            **{name: accepted(tdx.measurements.get(name)) for name in MEASUREMENTS}
         ),
         "attributes": {bit.key: tdx.rule(bit.key).value for bit in TD_ATTRIBUTES},
         "xfam": {"require": sorted(tdx.xfam.require), "forbid": sorted(tdx.xfam.forbid)},
-        "service_td": _hex(tdx.service_td),
+        "service_td": hexes(tdx.service_td),
         "platform": _platform(tdx.platform),
-        "report_data": "nonce" if tdx.report_data is None else _accepted(tdx.report_data),
-        **_stated(event_log=tdx.event_log and _event_log(tdx.event_log)),
+        "report_data": "nonce" if tdx.report_data is None else accepted(tdx.report_data),
+        **stated(event_log=tdx.event_log and _event_log(tdx.event_log)),
     }
 
 
 def _tcb(tcb: TcbPolicy) -> dict[str, Json]:
     svn = tcb.min_tee_tcb_svn
-    return _stated(
+    return stated(
         accepted_statuses=sorted(status.value for status in tcb.accepted_statuses),
         grace_days={status.value: days for status, days in sorted(tcb.grace_days.items())},
         min_evaluation_number=tcb.min_evaluation_number,
@@ -119,7 +104,7 @@ def _tcb(tcb: TcbPolicy) -> dict[str, Json]:
 
 def _platform(platform: PlatformPolicy) -> dict[str, Json]:
     lists = {
-        name: None if values is None else _hex(values)
+        name: None if values is None else hexes(values)
         for name, values in (
             ("fmspc", platform.fmspc),
             ("ppid", platform.ppid),
@@ -131,11 +116,11 @@ def _platform(platform: PlatformPolicy) -> dict[str, Json]:
         "dynamic_platform": platform.allow_dynamic_platform,
         "cached_keys": platform.allow_cached_keys,
     }
-    return _stated(**lists) | {k: "allow" if on else "forbid" for k, on in switches.items()}
+    return stated(**lists) | {k: "allow" if on else "forbid" for k, on in switches.items()}
 
 
 def _event_log(log: EventLogPolicy) -> dict[str, Json]:
-    return _stated(
+    return stated(
         required=log.required,
         replay=[f"rtmr{number}" for number in sorted(log.replay)],
         rtmr3=log.rtmr3,
@@ -146,10 +131,10 @@ def _event_log(log: EventLogPolicy) -> dict[str, Json]:
 def _devices(devices: DevicePolicy | Any | None, *, switches: bool) -> Json:
     if not isinstance(devices, DevicePolicy):
         return devices and "any"
-    firmware = {"bios" if switches else "vbios": _versions(devices.vbios)}
+    firmware = {"bios" if switches else "vbios": versions(devices.vbios)}
     if not switches:
-        firmware = {"driver": _versions(devices.driver), **firmware}
-    return _stated(
+        firmware = {"driver": versions(devices.driver), **firmware}
+    return stated(
         count=_count(devices.count),
         architectures=_words(devices.architectures),
         modes=_words(devices.modes),
@@ -160,8 +145,8 @@ def _devices(devices: DevicePolicy | Any | None, *, switches: bool) -> Json:
         certificate_hold=_switch(devices.allow_hold),
         revocation_max_age_days=devices.revocation_max_age_days,
         **firmware,
-        firmware_ids=_accepted(devices.firmware_ids),
-        device_ids=_accepted(devices.device_ids),
+        firmware_ids=accepted(devices.firmware_ids),
+        device_ids=accepted(devices.device_ids),
     )
 
 
@@ -182,15 +167,6 @@ def _words(words: frozenset[str] | Any | None) -> Json:
     return sorted(words)
 
 
-def _versions(versions: VersionPolicy) -> dict[str, Json]:
-    accepted = versions.accepted
-    return _stated(
-        min=versions.minimum,
-        accepted=None if accepted is None else sorted(accepted),
-        rejected=sorted(versions.rejected),
-    )
-
-
 def _topology(topology: TopologyPolicy | Any | None) -> Json:
     if not isinstance(topology, TopologyPolicy):
         return topology and "any"
@@ -203,32 +179,6 @@ def _topology(topology: TopologyPolicy | Any | None) -> Json:
     }
 
 
-def _fabric(fabric: FabricPolicy | Any | None) -> Json:
-    if not isinstance(fabric, FabricPolicy):
-        return fabric and "any"
-    partition = _stated(
-        size=fabric.size,
-        clique_ids=None if fabric.clique_ids is None else sorted(fabric.clique_ids),
-        cluster_uuids=_accepted(fabric.cluster_uuids),
-    )
-    return _stated(
-        mode=fabric.mode,
-        observation=fabric.observation.value,
-        state="required" if fabric.state_required else "any",
-        health=fabric.health.value,
-        links=_links(fabric),
-        nvle="required" if fabric.nvle_required else "any",
-        partition=partition or None,
-        assurance={name: level.value for name, level in fabric.floors.items()},
-    )
-
-
-def _links(fabric: FabricPolicy) -> Json:
-    if fabric.active_links is not None:
-        return fabric.active_links
-    return "required" if fabric.links_required else "any"
-
-
 def _binding(binding: BindingPolicy) -> dict[str, Json]:
     return {
         "profiles": [profile.value for profile in binding.profiles],
@@ -238,7 +188,7 @@ def _binding(binding: BindingPolicy) -> dict[str, Json]:
 
 
 def _gateway(gateway: GatewayPolicy) -> dict[str, Json]:
-    return _stated(tdx=_tdx(gateway.tdx), binding=_binding(gateway.binding))
+    return stated(tdx=_tdx(gateway.tdx), binding=_binding(gateway.binding))
 
 
 # --- text ---
@@ -251,8 +201,11 @@ def render_policy(policy: Policy, *, width: int, color: bool = False) -> str:
     page.rows([("sha384", policy.digest)], indent=2, styles=(Style.DIM,))
     document = effective_document(policy)
     _show_tdx(page, "tdx", document.get("tdx"))
+    service_vms = _taken_out(document)
     for section, absent in _ABSENT.items():
         _show(page, section, document.get(section), absent)
+        for number, service_vm in enumerate(service_vms if section == "fabric" else ()):
+            _show_tdx(page, f"fabric.managers.tdx[{number}]", service_vm)
     gateway = document.get("gateway")
     if gateway is None:
         _show(page, "gateway", None, f"{_SILENT}: gateways are judged like every other node")
@@ -260,6 +213,16 @@ def render_policy(policy: Policy, *, width: int, color: bool = False) -> str:
         _show_tdx(page, "gateway.tdx", gateway.get("tdx"))
         _show(page, "gateway.binding", gateway["binding"], "")
     return page.text()
+
+
+def _taken_out(document: Mapping[str, Json]) -> Sequence[Json]:
+    """Take descriptions of service VMs out of the fabric's section: each is shown by itself."""
+    fabric = document.get("fabric")
+    managers = fabric.get("managers") if isinstance(fabric, dict) else None
+    machines: list[Json] = managers.get("tdx", []) if managers else []
+    if managers and machines:
+        managers["tdx"] = f"{len(machines)} service VMs, each below"
+    return machines
 
 
 def _show_tdx(page: Page, title: str, tdx: Json) -> None:
@@ -288,9 +251,11 @@ def _shown(value: Json) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        return ", ".join(map(_shown, value)) or "none"
     if isinstance(value, Mapping):
         return "; ".join(f"{k}: {_shown(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, str) and value.startswith("-----BEGIN"):
+        return f"certificate of SHA-256 {certificate_sha256(value)}"
     return str(value)
 
 
@@ -343,6 +308,9 @@ _ABSENT: Mapping[str, Mapping[str, str]] = {
         "": f"{_SILENT}: GPUs in multi-GPU mode (MPT) cannot be trusted",
         "mode": _NOT_JUDGED,
         "partition": _NOT_JUDGED,
+        "managers": f"{_SILENT}: a statement is nobody's word",
+        "routing_digests": _NOT_JUDGED,
+        "apart_from": _NOT_JUDGED,
     },
     "binding": {},
 }

@@ -50,6 +50,15 @@ _PLAIN_SYMBOLS = str.maketrans(
         "→": "->",
         "·": ".",
         "─": "-",
+        "│": "|",
+        "┬": "+",
+        "╭": "+",
+        "╮": "+",
+        "╯": "+",
+        "╰": "+",
+        "═": "=",
+        "╪": "+",
+        "╧": "+",
     }
 )
 
@@ -62,6 +71,9 @@ class Style(str, Enum):
     WARN = "33"
     STRONG = "1"
     DIM = "2"
+    CYAN = "36"
+    MAGENTA = "35"
+    BLUE = "94"
 
 
 def sanitise(text: str) -> str:
