@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import click
 
 from ccverify._version import __version__
+from ccverify.cli.lazy import LazyGroup
 from ccverify.cli.problems import EXIT_INTERRUPTED, report_problem, report_usage
 from ccverify.errors import CcverifyError
 
-__all__ = ["COMMANDS", "LazyGroup", "cli"]
+__all__ = ["COMMANDS", "CommandLine", "cli", "wants_json"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "nonce": ("ccverify.cli.nonce:nonce", "Make a nonce for a machine to answer."),
@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "ccverify.cli.collateral:collateral",
         "Fetch, pack, show and compare what Intel publishes.",
     ),
+    "fabric": (
+        "ccverify.cli.fabric:fabric",
+        "Show, digest and compare what a fabric's manager states.",
+    ),
     "demo": ("ccverify.cli.demo:demo", "Play a simulated node from nonce to verdict, and attacks."),
 }
 """Command → where it is defined, and its line in ``ccverify --help``.
@@ -36,26 +40,8 @@ The line stands here, so that help imports no command.
 """
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they run, and where every error ends."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; None if there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)  # noqa: S101
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+class CommandLine(LazyGroup):
+    """All commands, and where every error ends."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; declared errors and bugs become a report and an exit code."""
@@ -115,7 +101,8 @@ _AS_JSON = "ccverify.as_json"
 
 @click.group(
     "ccverify",
-    cls=LazyGroup,
+    cls=CommandLine,
+    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 trusted, 1 wrong use, 2 malformed evidence, 3 not authentic, 4 policy "
     "not met, 5 collateral, 6 incomplete, 10 nothing to check.",

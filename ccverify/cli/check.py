@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ccverify.appraisal.fabric import MAX_STATEMENTS
 from ccverify.cli.collateral_files import expand_folders, read_collateral_files
 from ccverify.cli.emit import Emission, Named, emission_options
 from ccverify.cli.evidence_files import EvidenceFiles, read_evidence
@@ -28,11 +29,12 @@ from ccverify.cli.output import screen, write_file, write_stderr, write_stdout
 from ccverify.cli.recorded import RecordingInputs
 from ccverify.errors import UsageError
 from ccverify.policy.document import load_policy
-from ccverify.policy.model import Policy
+from ccverify.policy.model import FabricPolicy, Policy
 from ccverify.results.verdict import Verdict
 from ccverify.results.verdict_set import VerdictSet
 from ccverify.trust.anchors import TrustAnchor
 from ccverify.trust.store import TrustKind, TrustStore
+from ccverify.verifier import EPOCH_BYTES
 
 __all__ = ["check"]
 
@@ -71,6 +73,20 @@ _HEX = re.compile("(?:0[xX])?([0-9A-Fa-f]+)")
     help="Report and certificate chain of an NVSwitch. May be given several times.",
 )
 @click.option("--instances", metavar="FILE", help="Chutes: the list of instances with their keys.")
+@click.option(
+    "--fabric-statement",
+    "statements",
+    metavar="FILE",
+    multiple=True,
+    help="What the manager of the GPUs' fabric states (`ccverify collect --role fabric-manager`), "
+    f"beside any in the bundle. May be given {MAX_STATEMENTS} times.",
+)
+@click.option(
+    "--fabric-epoch",
+    "epoch",
+    metavar="HEX",
+    help="32 bytes that a statement may answer in place of your nonce, because many know them.",
+)
 @click.option("--nonce", metavar="HEX", help="The nonce you sent, 16 to 64 bytes.")
 @click.option("--nonce-file", metavar="FILE", help="The same from a file, raw or hex.")
 @click.option("--report-data", metavar="HEX", help="All 64 bytes of REPORTDATA instead.")
@@ -122,7 +138,7 @@ def check(
     emission = Emission.of(options)
     inputs = RecordingInputs() if emission and emission.bundle else Inputs()
     named = EvidenceFiles(files, log_file, options["gpus"], options["switches"],
-                          options["instances"])  # fmt: skip
+                          options["instances"], options["statements"])  # fmt: skip
     if not files and not named.gpus and not named.switches:
         raise click.UsageError("no evidence was given: name a FILE, or --gpu REPORT CHAIN")
     inputs.plan(
@@ -133,7 +149,12 @@ def check(
     )
     now = parse_time(options["at"]) if options["at"] else datetime.now(UTC)
     nonce, report_data = _binding(inputs, options)
+    epoch = _epoch(named, options["epoch"])
     policy = _policy(inputs, policy_file)
+    if named.statements and not isinstance(policy.fabric, FabricPolicy) and not options["quiet"]:
+        write_stderr(
+            "warning: the policy has no section fabric, so no --fabric-statement is judged\n"
+        )
     trust = _trust(inputs, root_file, quiet=options["quiet"])
     given_files = tuple(expand_folders(collateral_files))
     collateral = read_collateral_files(inputs, given_files)
@@ -148,6 +169,7 @@ def check(
         collateral=collateral,
         trust=trust,
         what_if=read_collateral_files(inputs, other_files).intel if other_files else None,
+        epoch=epoch,
     )
     result = judge(loaded, given)
     if emission is not None:
@@ -187,6 +209,20 @@ def _binding(inputs: Inputs, options: dict[str, Any]) -> tuple[bytes | None, byt
     if options["report_data"] is not None:
         report_data = parse_hex(options["report_data"], "--report-data", 64, 64)
     return nonce, report_data
+
+
+def _epoch(named: EvidenceFiles, text: str | None) -> bytes | None:
+    """Look at what is said of the fabric's manager, before any file is read."""
+    if len(named.statements) > MAX_STATEMENTS:
+        raise UsageError(
+            "there are too many statements of the fabric's manager",
+            expected=f"at most {MAX_STATEMENTS}",
+            found=str(len(named.statements)),
+            where="--fabric-statement",
+        )
+    if text is None:
+        return None
+    return parse_hex(text, "--fabric-epoch", EPOCH_BYTES, EPOCH_BYTES)
 
 
 def _policy(inputs: Inputs, path: str | None) -> Policy:

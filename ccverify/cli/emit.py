@@ -233,6 +233,7 @@ def _bundle(
             given.report_data,
             given.channel,
             given.now.replace(microsecond=0),
+            given.epoch,
         ),
         policy=policy,
         evidence=tuple(evidence),

@@ -14,7 +14,7 @@ from ccverify.interop.detect import parse_foreign_evidence
 from ccverify.interop.elements import MAX_DOCUMENT_BYTES
 from ccverify.interop.model import ForeignEvidence
 
-__all__ = ["EVIDENCE", "EvidenceFiles", "Loaded", "read_evidence"]
+__all__ = ["EVIDENCE", "FABRIC_STATEMENT", "EvidenceFiles", "Loaded", "read_evidence"]
 
 EVIDENCE = Source(
     "evidence",
@@ -22,6 +22,12 @@ EVIDENCE = Source(
     EvidenceError,
     "a bundle, a TDX quote (raw, hex or base64), or the response of a service as it came",
     may_be_empty=True,
+)
+FABRIC_STATEMENT = Source(
+    "fabric statement",
+    MAX_BUNDLE_BYTES,
+    EvidenceError,
+    "what `ccverify collect --role fabric-manager` wrote",
 )
 _CHAIN = Source("certificate chain", 128 * 1024, EvidenceError, "a PEM certificate chain")
 _REPORT = Source("device report", 64 * 1024, EvidenceError, "a report: raw, hex or base64")
@@ -48,6 +54,7 @@ class EvidenceFiles:
         gpus: report and certificate chain of each GPU.
         switches: report and certificate chain of each NVSwitch.
         instances: Chutes' list of instances, with their end-to-end keys.
+        statements: of the manager of the GPUs' fabric.
     """
 
     files: tuple[str, ...]
@@ -55,10 +62,11 @@ class EvidenceFiles:
     gpus: tuple[tuple[str, str], ...] = ()
     switches: tuple[tuple[str, str], ...] = ()
     instances: str | None = None
+    statements: tuple[str, ...] = ()
 
     @property
     def alone(self) -> bool:
-        """Whether nothing is named but files."""
+        """Whether nothing of the node is named but files."""
         return not (self.event_log or self.gpus or self.switches or self.instances)
 
     def wanted(self) -> list[tuple[str | None, Source]]:
@@ -73,17 +81,22 @@ class EvidenceFiles:
             (self.event_log, EVENT_LOG),
             (self.instances, _INSTANCES),
             *devices,
+            *((path, FABRIC_STATEMENT) for path in self.statements),
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was read: a bundle; or nodes, their format, and paths of what was left aside."""
+    """What was read: a bundle; or nodes, their format, and paths of what was left aside.
+
+    Beside either of them there may be statements of the manager of the GPUs' fabric.
+    """
 
     nodes: tuple[Evidence, ...]
     source_format: str
     not_read: tuple[str, ...] = ()
     bundle: bytes | None = None
+    statements: tuple[bytes, ...] = ()
 
 
 def read_evidence(inputs: Inputs, named: EvidenceFiles) -> Loaded:
@@ -91,8 +104,15 @@ def read_evidence(inputs: Inputs, named: EvidenceFiles) -> Loaded:
 
     Raises:
         UsageError: a file cannot be read, or several files that are not parts of one node.
-        EvidenceError: a response is malformed, or of no known format.
+        EvidenceError: a response is malformed, or of no known format; a statement is empty or
+            too large.  What else is wrong with a statement is a finding of the verdict.
     """
+    loaded = _read_nodes(inputs, named)
+    statements = tuple(inputs.read(path, FABRIC_STATEMENT) for path in named.statements)
+    return replace(loaded, statements=statements) if statements else loaded
+
+
+def _read_nodes(inputs: Inputs, named: EvidenceFiles) -> Loaded:
     if len(named.files) == 1 and named.alone:
         data = inputs.read(named.files[0], EVIDENCE)
         if is_bundle(data):

@@ -48,10 +48,10 @@ from ccverify.trust.x509 import parse_certificate, parse_crl
 __all__ = ["inspect"]
 
 _ACCEPTED = (
-    "a bundle; a TDX quote; an NVIDIA attestation report of a GPU or NVSwitch; a certificate "
-    "chain; a reference manifest (RIM, XML); an OCSP response; a CRL; a CCEL or dstack event log; "
-    "a collateral pack or QuoteCollateralV3 JSON; or the answer of a service or tool: "
-    + ", ".join(KNOWN_FORMATS)
+    "a bundle of a node, or a statement of a fabric's manager; a TDX quote; an NVIDIA attestation "
+    "report of a GPU or NVSwitch; a certificate chain; a reference manifest (RIM, XML); an OCSP "
+    "response; a CRL; a CCEL or dstack event log; a collateral pack or "
+    "QuoteCollateralV3 JSON; or the answer of a service or tool: " + ", ".join(KNOWN_FORMATS)
 )
 _ANY_FILE = Source("input", MAX_BUNDLE_BYTES, EvidenceError, _ACCEPTED)
 
@@ -63,12 +63,12 @@ _ANY_FILE = Source("input", MAX_BUNDLE_BYTES, EvidenceError, _ACCEPTED)
 def inspect(file: str, output_format: str, no_color: bool) -> int:
     """Show what FILE (- is standard input) says, without verifying anything.
 
-    FILE is a bundle; a TDX quote or an NVIDIA attestation report of a GPU or NVSwitch; a
-    certificate chain, a reference manifest (RIM), an OCSP response or a CRL; a collateral pack or
-    QuoteCollateralV3 JSON; a CCEL or dstack event log; or the answer of a service or tool:
-    nvattest, NRAS (request or result), dstack, NEAR AI, redpill or Phala Cloud, Chutes,
-    Tinfoil, Trustee. What it is, is seen from its content. Binary forms may be raw, hex or
-    base64.
+    FILE is a bundle of a node, or a statement of a fabric's manager; a TDX quote or an NVIDIA
+    attestation report of a GPU or NVSwitch; a certificate chain, a reference manifest (RIM), an
+    OCSP response or a CRL; a collateral pack or QuoteCollateralV3 JSON; a CCEL or dstack event
+    log; or the answer of a service or tool: nvattest, NRAS (request or result), dstack, NEAR AI,
+    redpill or Phala Cloud, Chutes, Tinfoil, Trustee. What it is, is seen from its content. Binary
+    forms may be raw, hex or base64.
     """
     data = Inputs().read(file, _ANY_FILE)
     with in_file(file):

@@ -34,13 +34,15 @@ class Circumstances:
     collateral: CollateralFile
     trust: TrustStore
     what_if: CollateralPack | None = None
+    epoch: bytes | None = None
 
 
 def judge(loaded: Loaded, given: Circumstances) -> Verdict | VerdictSet:
     """Judge one node, or all nodes of a response.
 
     Raises:
-        UsageError: an argument is impossible, or `what_if` was given for several nodes.
+        UsageError: an argument is impossible, or `what_if`, a statement of a fabric's manager
+            or its epoch was given for several nodes.
     """
     arguments: dict[str, Any] = {
         "policy": given.policy,
@@ -53,11 +55,23 @@ def judge(loaded: Loaded, given: Circumstances) -> Verdict | VerdictSet:
         "trust": given.trust,
         "not_read": loaded.not_read,
     }
+    for_one: dict[str, Any] = {
+        "what_if": given.what_if,
+        "statements": loaded.statements,
+        "epoch": given.epoch,
+    }
     if loaded.bundle is not None:
-        return check(loaded.bundle, what_if=given.what_if, **arguments)
+        return check(loaded.bundle, **for_one, **arguments)
     # A gateway alone is not a node by itself: the set says that the workload is missing.
     if len(loaded.nodes) == 1 and loaded.nodes[0].role is NodeRole.WORKLOAD:
-        return check(loaded.nodes[0], what_if=given.what_if, **arguments)
-    if given.what_if is not None:
-        raise UsageError("--what-if is for one node", found=f"{len(loaded.nodes)} nodes")
+        return check(loaded.nodes[0], **for_one, **arguments)
+    for option, value in (
+        ("--what-if", given.what_if),
+        ("--fabric-statement", loaded.statements or None),
+        ("--fabric-epoch", given.epoch),
+    ):
+        if value is not None:
+            raise UsageError(f"{option} is for one node", found=f"{len(loaded.nodes)} nodes",
+                             expected="the evidence of one node",
+                             hint="check each node by itself")  # fmt: skip
     return check_nodes(loaded.nodes, source_format=loaded.source_format, **arguments)

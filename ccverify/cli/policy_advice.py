@@ -15,8 +15,10 @@ from ccverify.cli.policy_remark import Advice, Level
 from ccverify.policy.model import (
     ANY,
     MUST_STATE,
+    Any,
     DevicePolicy,
     EventLogPolicy,
+    FabricPolicy,
     GatewayPolicy,
     Policy,
     TdxPolicy,
@@ -45,6 +47,7 @@ def advise(policy: Policy) -> list[Advice]:
         *advise_devices(policy),
         *advise_topology(policy),
         *advise_fabric(policy),
+        *_service_vms(policy.fabric),
         *advise_binding(policy),
         *_gateway(policy.gateway),
     ]
@@ -86,6 +89,20 @@ def _gateway(gateway: GatewayPolicy | None) -> Iterator[Advice]:
             where=f"gateway.{remark.where}",
             instead=remark.instead.replace("tdx.", "gateway.tdx."),
         )
+
+
+def _service_vms(fabric: FabricPolicy | Any | None) -> Iterator[Advice]:
+    """What the descriptions of the fabric's managers give up; what they could add is theirs."""
+    if not isinstance(fabric, FabricPolicy) or fabric.managers is None:
+        return
+    for number, machine in enumerate(fabric.managers.tdx):
+        own = f"fabric.managers.tdx[{number}]."
+        for remark in _tdx(machine):
+            if remark.level is not Level.CONSIDER:
+                yield remark._replace(
+                    where=remark.where.replace("tdx.", own, 1),
+                    instead=remark.instead.replace("tdx.", own),
+                )
 
 
 def _tdx(policy: TdxPolicy) -> Iterator[Advice]:

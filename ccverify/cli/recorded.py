@@ -85,6 +85,7 @@ def evidence_roles(named: EvidenceFiles) -> list[tuple[Role, str, Source]]:
     roles = [Role.DOCUMENT] * len(named.files) + [Role.EVENT_LOG, Role.INSTANCES]
     roles += [Role.GPU_REPORT, Role.GPU_CHAIN] * len(named.gpus)
     roles += [Role.NVSWITCH_REPORT, Role.NVSWITCH_CHAIN] * len(named.switches)
+    roles += [Role.FABRIC_STATEMENT] * len(named.statements)
     return [
         (role, path, source)
         for role, (path, source) in zip(roles, named.wanted(), strict=True)
@@ -118,4 +119,5 @@ def named_evidence(files: Iterable[StoredFile]) -> EvidenceFiles:
         pairs[0],
         pairs[1],
         single[Role.INSTANCES],
+        tuple(by_role[Role.FABRIC_STATEMENT]),
     )

@@ -54,6 +54,7 @@ def replay(
             collateral=own if collateral is None else collateral,
             trust=_trust(bundle),
             what_if=read_collateral_files(inputs, other).intel if other else None,
+            epoch=request.epoch,
         ),
     )
 
