@@ -1,4 +1,4 @@
-"""How fast the routing of a fabric is read and evaluated, and how that grows.
+"""How fast the routing of a fabric is read and evaluated, and what a statement costs a verdict.
 
     python benchmarks/fabric.py [--rounds N] [--json]
 
@@ -11,6 +11,12 @@ Growth is measured in one run, because only ratios of one run mean something on 
 every size is timed once in each round, in turn, and medians are compared.  *Growth* of a size is
 its time per table entry over that of the size before: 1 is linear, 2 for double the size would be
 quadratic.  Processor time is counted.
+
+The statement is that of an HGX B300's manager, with two tenants of four GPUs.  *Read* is every file
+of it, *judge* its rules, the tenant's partition and the evaluation of the tables.  `check` judges
+the tenant's whole evidence, a TDX quote and four GPUs, once without and once with that statement,
+in turn; the collateral is parsed and its signatures are remembered, as in a process that judges
+many nodes.
 """
 
 from __future__ import annotations
@@ -20,9 +26,19 @@ import gc
 import json
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
+import ccverify
+from ccverify.bundle.package import parse_bundle
+from ccverify.bundle.statement_items import statement_items
+from ccverify.cli.sim_sources import machine_sources
+from ccverify.cli.sim_statement import matching_managers, sim_statement
+from ccverify.cli.sim_trust import matching_policy, simulated_trust
+from ccverify.collect.session import collect_bundle
 from ccverify.fabric.linkmap import LinkMap
 from ccverify.fabric.linkmap_dump import parse_subnet_list, rename_nodes
 from ccverify.fabric.routing import NO_PORT, RoutingState, routing_digest
@@ -34,6 +50,10 @@ from ccverify.fabric.routing_dumps import (
 )
 from ccverify.fabric.routing_evaluate import appraise_routing
 from ccverify.fabric.routing_findings import FabricPartition
+from ccverify.fabric.statement import FabricStatement, evaluate_statement, read_statement
+from ccverify.fabric.statement_join import join_partition
+from ccverify.fabric.statement_rules import Circumstances, appraise_statement
+from ccverify.sim.board import sim_board
 from ccverify.sim.fabric import SimFabric, SimTenant
 from ccverify.sim.fabric_dumps import (
     address_dump,
@@ -42,6 +62,7 @@ from ccverify.sim.fabric_dumps import (
     subnet_list,
     unicast_dump,
 )
+from ccverify.sim.manager import SimManager
 
 HGX, DOMAINS = "HGX B300, 8 GPUs", (72, 144, 288, 576)
 AIMS_MS = {HGX: 5.0, "domain of 576 GPUs": 2000.0}
@@ -144,14 +165,90 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     return results
 
 
+# --- statements ----------------------------------------------------------------------------------
+
+
+def statement_parts() -> dict[str, Callable[[], Any]]:
+    """What is timed: each a call that must come out as expected."""
+    manager = SimManager(sim_board("B300", [2, 3]))
+    machine, nonce = manager.board.machine("a"), sha256(b"ccverify benchmark").digest()
+    statement = sim_statement(manager, nonce)
+    files = statement_items(parse_bundle(statement))
+    node = collect_bundle(nonce, machine_sources(machine)).bundle
+    if files is None or node is None:
+        raise SystemExit("nothing was collected")
+    read = read_statement(files)
+    modules = frozenset(manager.board.modules("a"))
+    trust = simulated_trust(machine)
+    policies = {}
+    for name in ("without", "with"):
+        document = matching_policy(machine)
+        if name == "with":
+            document["fabric"] |= {
+                "statement": "required",
+                "routing": "required",
+                "managers": matching_managers(manager),
+            }
+        policies[name] = ccverify.policy_from_document(document)
+
+    def judge(given: FabricStatement) -> None:
+        found = (
+            *appraise_statement(given, Circumstances(modules=modules, multi_gpu=True)),
+            *join_partition(given, modules).judged,
+        )
+        evaluation = evaluate_statement(given)
+        if found or evaluation is None or evaluation.findings:
+            raise SystemExit(f"a clean statement has findings: {found or evaluation}")
+
+    def check(name: str) -> None:
+        verdict = ccverify.check(
+            node,
+            policy=policies[name],
+            now=trust.at + timedelta(seconds=30),
+            nonce=nonce,
+            collateral=trust.collateral.intel,
+            nvidia=trust.collateral.nvidia,
+            trust=trust.store,
+            statements=[statement] if name == "with" else [],
+        )
+        if not verdict.trusted:
+            raise SystemExit(f"an honest node is not trusted: {verdict.failures()[0]}")
+
+    return {
+        "read a statement": lambda: read_statement(files),
+        "judge a statement": lambda: judge(read),
+        "check without a statement": lambda: check("without"),
+        "check with a statement": lambda: check("with"),
+    }
+
+
+def measure_statements(rounds: int) -> dict[str, Any]:
+    """Medians in ms; every part is timed once in each round, so that ratios mean something."""
+    parts = statement_parts()
+    for run in parts.values():
+        run()  # what is remembered of collateral is remembered
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, run in parts.items():
+            times[name].append(seconds(run)[0])
+    medians = {name: statistics.median(values) * 1e3 for name, values in times.items()}
+    ratios = [
+        each / other
+        for each, other in zip(
+            times["check with a statement"], times["check without a statement"], strict=True
+        )
+    ]
+    return {"median_ms": medians, "ratio": statistics.median(ratios)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print numbers for machines")
     arguments = parser.parse_args()
-    found = measure(arguments.rounds)
+    found, stated = measure(arguments.rounds), measure_statements(5 * arguments.rounds)
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps({"routing": found, "statement": stated}, indent=2))
         return
     for one in found:
         ms = one["median_ms"]
@@ -164,6 +261,10 @@ def main() -> None:
         print(f"  digest   {ms['digest']:9.2f} ms")
         growth = f", growth {one['growth']:.2f}" if one["growth"] else ""
         print(f"  {one['us_per_entry']:.2f} us for each entry{growth}")
+    print(f"statement of an HGX B300's manager; {5 * arguments.rounds} rounds, medians")
+    for name, ms in stated["median_ms"].items():
+        print(f"  {name:26} {ms:8.2f} ms")
+    print(f"  a statement makes a check {stated['ratio']:.2f} times as long")
 
 
 if __name__ == "__main__":

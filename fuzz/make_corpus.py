@@ -112,7 +112,7 @@ def main() -> None:
     found = _collect([*FOUND, *arguments.paths])
     for target in TARGETS.values():
         # Programs of edits are not found in files; everything accepts some program.
-        fitting = [] if target.name.startswith("check") else found
+        fitting = [] if target.name.startswith(("check", "statement")) else found
         accepted = [d for d in fitting if len(d) <= target.max_len and target.run(d)]
         print(f"{target.name:18} {write_seeds(arguments.corpus, target, accepted):5} seeds")
         dictionary_path(arguments.corpus, target)

@@ -11,14 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fuzz import (
+    binders,
     bundles,
     checking,
     device_seeds,
+    fabric,
+    fabric_seeds,
     foreign,
     foreign_seeds,
     nvidia,
     parsers,
     seeds,
+    statements,
 )
 from fuzz.mutate import (
     Mutator,
@@ -32,6 +36,7 @@ from fuzz.mutate import (
     mutate_yaml,
 )
 from fuzz.mutate_devices import mutate_opaque, mutate_report, mutate_xml
+from fuzz.mutate_fabric import mutate_dump, mutate_item
 from fuzz.mutate_foreign import mutate_foreign, mutate_jwt, mutate_scale
 
 __all__ = ["TARGETS", "Target"]
@@ -193,7 +198,94 @@ _BUNDLES = (
     ),
 )
 
-TARGETS: Mapping[str, Target] = {
-    target.name: target for target in (*_ALL, *_NVIDIA, *_FOREIGN, *_BUNDLES)
-}
+_BINDERS = (
+    Target(
+        "tpm_quote",
+        binders.tpm_quote,
+        binders.tpm_seeds,
+        bundles.mutate_cbor,
+        "binary",
+        16 * _KIB,
+    ),
+    Target(
+        "operator_signature",
+        binders.operator_signature,
+        binders.operator_seeds,
+        bundles.mutate_cbor,
+        "binary",
+        16 * _KIB,
+    ),
+    Target(
+        "pkix",
+        binders.pkix,
+        binders.pkix_seeds,
+        lambda data, random: (mutate_der if data[:1] == b"0" else mutate_pem)(data, random),
+        "der",
+        64 * _KIB,
+    ),
+)
+
+_FABRIC = (
+    Target(
+        "manager_facts",
+        fabric.manager_facts,
+        fabric_seeds.facts_seeds,
+        mutate_json,
+        "fabric",
+        64 * _KIB,
+    ),
+    Target(
+        "manager_config",
+        fabric.manager_config,
+        fabric_seeds.config_seeds,
+        mutate_dump,
+        "fabric",
+        64 * _KIB,
+    ),
+    Target(
+        "partition_table",
+        fabric.partition_table,
+        fabric_seeds.table_seeds,
+        mutate_json,
+        "fabric",
+        64 * _KIB,
+    ),
+    Target("fabric_dump", fabric.fabric_dump, fabric.dump_seeds, mutate_dump, "fabric", 64 * _KIB),
+    Target("routing", fabric.routing, fabric.routing_seeds, mutate_dump, "fabric", 64 * _KIB),
+    Target(
+        "fabric_observation",
+        fabric.fabric_observation,
+        fabric_seeds.observation_seeds,
+        mutate_item,
+        "fabric",
+        64 * _KIB,
+    ),
+    Target(
+        "fabric_probe",
+        fabric.fabric_probe,
+        fabric_seeds.probe_seeds,
+        mutate_item,
+        "fabric",
+        64 * _KIB,
+    ),
+    Target(
+        "statement",
+        statements.statement,
+        statements.statement_seeds,
+        mutate_edits,
+        "fabric",
+        512,
+    ),
+    Target(
+        "check_statement",
+        statements.check_statement,
+        statements.statement_seeds,
+        mutate_edits,
+        "fabric",
+        512,
+    ),
+)
+
+_GROUPS = (_ALL, _NVIDIA, _FOREIGN, _BUNDLES, _BINDERS, _FABRIC)
+TARGETS: Mapping[str, Target] = {target.name: target for group in _GROUPS for target in group}
 """Every target by name."""

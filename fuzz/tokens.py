@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from fuzz import device_seeds, foreign_seeds, seeds
+from fuzz import device_seeds, fabric, fabric_seeds, foreign_seeds, seeds
 
 __all__ = ["DICTIONARIES", "dictionary_text"]
 
@@ -102,6 +102,18 @@ def _foreign() -> set[bytes]:
     return made | _strings(foreign_seeds.all_documents())
 
 
+def _fabric() -> set[bytes]:
+    texts = [*fabric_seeds.facts_seeds(), *fabric_seeds.table_seeds(), *fabric_seeds.probe_seeds()]
+    texts += fabric_seeds.observation_seeds()[:1]
+    keys = {
+        key for text in fabric_seeds.config_seeds() for key in re.findall(rb"[A-Z_]{4,40}=", text)
+    }
+    files = b"\n".join(fabric.dump_seeds())
+    words = set(re.findall(rb"[A-Za-z][A-Za-z_ ]{1,24}:?", files))
+    numbers = {b"0x%04X" % n for n in (0, 1, 0x7FFF, 0x8000, 0xBFFF, 0xC000, 0xFFFF)}
+    return _strings(texts) | keys | words | numbers | {b"UNREACHABLE", b"::1", b"0.0.0.0", b"#"}
+
+
 DICTIONARIES: Mapping[str, Callable[[], set[bytes]]] = {
     "json": _json,
     "yaml": _yaml,
@@ -111,6 +123,7 @@ DICTIONARIES: Mapping[str, Callable[[], set[bytes]]] = {
     "spdm": _spdm,
     "xml": _xml,
     "foreign": _foreign,
+    "fabric": _fabric,
 }
 
 

@@ -116,13 +116,14 @@ TOLD_ELSEWHERE = {
     "gpus.vbios": ("gpus.driver",),
     "nvswitches.bios": ("gpus.driver",),
     "nvswitches.count": ("gpus.count",),
+    "fabric.manager.versions": ("gpus.driver",),
 }
 """Sections with the keys of another."""
 
 
 def test_documented_policy_keys_exist() -> None:
     known = {key for _, key in schema_keys(dict(policy_schema()))}
-    assert set(re.findall(r"^\| `([a-z_0-9]+)` \|", text("policy.md"), re.M)) == known - {
+    assert set(re.findall(r"^\| `([a-z_0-9-]+)` \|", text("policy.md"), re.M)) == known - {
         "tcb", "collateral", "measurements", "attributes", "xfam", "platform", "event_log",
     }  # fmt: skip
 
@@ -486,7 +487,7 @@ def test_commands_and_options_on_pages_exist() -> None:
             for line in re.findall(r"(?:^|\$ |\bif )ccverify ([a-z][^\n;|]*)", joined, re.M):
                 words = line.split()
                 assert words[0] in COMMANDS, f"{page.name}: {line}"
-                path = words[:2] if words[0] in ("collateral", "policy") else words[:1]
+                path = words[:2] if words[0] in ("collateral", "policy", "fabric") else words[:1]
                 known = run(*path, "--help").stdout
                 for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", line):
                     assert f"{option} " in known or f"{option}," in known, f"{page.name}: {option}"
@@ -527,7 +528,7 @@ def test_modules_of_the_api_pages_exist_and_none_is_forgotten() -> None:
     }
     for name in named:
         assert importlib.util.find_spec(name), name
-    for folder in ("tdx", "trust", "policy", "nvidia", "fabric"):
+    for folder in ("tdx", "tpm", "trust", "policy", "nvidia", "fabric"):
         for path in (ROOT / "ccverify" / folder).glob("*.py"):
             name = f"ccverify.{folder}.{path.stem}"
             assert name in named or path.stem in INTERNAL, name

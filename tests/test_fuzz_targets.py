@@ -30,7 +30,7 @@ from fuzz.targets import TARGETS, Target
 from fuzz.tokens import DICTIONARIES, dictionary_text
 
 MUTATIONS = 250
-SLOW = {"check": 60, "check_signed": 60}
+SLOW = {"check": 60, "check_signed": 60, "statement": 60, "check_statement": 40}
 
 
 def _malformed_name(der: bytes, name: bytes) -> bytes:

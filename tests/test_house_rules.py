@@ -68,6 +68,10 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
         "ccverify.nvidia", "ccverify.fabric", "ccverify.policy", "ccverify.results",
         "ccverify.cli", "ccverify.sim", "ccverify.verifier",
     ),
+    "ccverify.tpm": (
+        "ccverify.tdx", "ccverify.nvidia", "ccverify.fabric", "ccverify.bundle", "ccverify.policy",
+        "ccverify.results", "ccverify.cli", "ccverify.sim", "ccverify.verifier",
+    ),
     "ccverify.nvidia": (
         "ccverify.tdx", "ccverify.fabric", "ccverify.policy", "ccverify.results", "ccverify.cli",
         "ccverify.sim", "ccverify.verifier",
@@ -241,7 +245,7 @@ def test_only_the_command_line_imports_what_collects_in_the_guest(path: Path) ->
 # --- check codes ---------------------------------------------------------------------------------
 
 CODE = re.compile(
-    r"(?:TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|FABRIC|BUNDLE|BIND|SET)"
+    r"(?:TDX|TRUST|NODE|GPU|NVSWITCH|DEVICES|TOPOLOGY|FABRIC|ROUTE|BUNDLE|BIND|SET)"
     r"-[A-Z0-9]+(?:-[A-Z0-9]+)*"
 )
 
