@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from ccverify.collect.model import AbsenceReason
+from ccverify.collect.refusals import Refused, Remark, Unavailable
 
 __all__ = [
     "FUNCTION_NOT_FOUND",
@@ -43,61 +44,40 @@ LoadCuda = Callable[[], CudaModule]
 """Gives the module, or raises ImportError."""
 
 
-class CudaError(Exception):
-    """A call that CUDA refused.
-
-    Args:
-        code: the name of the return code.
-        function: which call.
-    """
-
-    def __init__(self, code: str, function: str) -> None:
-        super().__init__(f"{function}: {code}")
-        self.code = code
-        self.function = function
+class CudaError(Refused):
+    """A call that CUDA refused."""
 
 
-class CudaUnavailable(Exception):
-    """CUDA cannot be used at all; says why as an absence does."""
-
-    def __init__(self, reason: AbsenceReason, text: str, remedy: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-        self.text = text
-        self.remedy = remedy
-
-
-class _Remark(NamedTuple):
-    reason: AbsenceReason
-    remedy: str
+class CudaUnavailable(Unavailable):
+    """CUDA cannot be used at all."""
 
 
 _INSTALL: Final = "install it in the guest: pip install 'ccverify[probe]'"
 _REMARKS: Final = {
-    NOT_FOUND_LIBRARY: _Remark(
+    NOT_FOUND_LIBRARY: Remark(
         AbsenceReason.NO_LIBRARY,
         "install the NVIDIA driver's libraries (libcuda.so.1); in a container, run it with the "
         "NVIDIA runtime and the capability 'compute'",
     ),
-    "CUDA_ERROR_STUB_LIBRARY": _Remark(
+    "CUDA_ERROR_STUB_LIBRARY": Remark(
         AbsenceReason.NO_LIBRARY, "take the toolkit's stub out of the library path"
     ),
-    "CUDA_ERROR_NO_DEVICE": _Remark(
+    "CUDA_ERROR_NO_DEVICE": Remark(
         AbsenceReason.NOT_PRESENT,
         "pass GPUs through to this guest, and see that CUDA_VISIBLE_DEVICES does not hide them",
     ),
-    "CUDA_ERROR_SYSTEM_NOT_READY": _Remark(
+    "CUDA_ERROR_SYSTEM_NOT_READY": Remark(
         AbsenceReason.FAILED,
         "the fabric has not been set up for these GPUs: ask for the partition to be activated, "
         "and see `nvidia-smi -q` under Fabric",
     ),
-    "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": _Remark(
+    "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": Remark(
         AbsenceReason.NO_DRIVER,
         "library and kernel module are of different versions: reboot, or install one version "
         "of both",
     ),
 }
-_OTHERWISE: Final = _Remark(
+_OTHERWISE: Final = Remark(
     AbsenceReason.FAILED,
     "see dmesg for messages of the driver (NVRM, Xid); with confidential computing, see that the "
     "GPUs are ready (`nvidia-smi conf-compute -grs`)",

@@ -13,9 +13,10 @@ import ctypes
 import importlib
 import re
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ccverify.collect.model import Absence, AbsenceReason
+from ccverify.collect.refusals import Refused, Remark, Unavailable
 
 __all__ = [
     "FUNCTION_NOT_FOUND",
@@ -39,67 +40,46 @@ _CODE = re.compile(r"NVML_(SUCCESS|ERROR_[A-Z0-9_]+)")
 _PRINTABLE = re.compile(r"[ -~]{0,128}")
 
 
-class NvmlError(Exception):
-    """A call that NVML refused.
-
-    Args:
-        code: the name of the return code.
-        function: which call.
-    """
-
-    def __init__(self, code: str, function: str) -> None:
-        super().__init__(f"{function}: {code}")
-        self.code = code
-        self.function = function
+class NvmlError(Refused):
+    """A call that NVML refused."""
 
 
-class NvmlUnavailable(Exception):
-    """NVML cannot be used at all; says why as an absence does."""
-
-    def __init__(self, reason: AbsenceReason, text: str, remedy: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-        self.text = text
-        self.remedy = remedy
-
-
-class _Remark(NamedTuple):
-    reason: AbsenceReason
-    remedy: str
+class NvmlUnavailable(Unavailable):
+    """NVML cannot be used at all."""
 
 
 _INSTALL: Final = "install it in the guest: pip install 'ccverify[nvml]'"
 _AGAIN: Final = "collect again; if it stays, see dmesg for messages of the driver (NVRM, Xid)"
 _REMARKS: Final = {
-    "NVML_ERROR_LIBRARY_NOT_FOUND": _Remark(
+    "NVML_ERROR_LIBRARY_NOT_FOUND": Remark(
         AbsenceReason.NO_LIBRARY,
         "install the NVIDIA driver's libraries (libnvidia-ml.so.1); in a container, run it with "
         "the NVIDIA runtime and the capability 'utility'",
     ),
-    "NVML_ERROR_DRIVER_NOT_LOADED": _Remark(
+    "NVML_ERROR_DRIVER_NOT_LOADED": Remark(
         AbsenceReason.NO_DRIVER,
         "load the driver (modprobe nvidia) and see that /dev/nvidiactl and /dev/nvidia0 exist",
     ),
-    "NVML_ERROR_LIB_RM_VERSION_MISMATCH": _Remark(
+    "NVML_ERROR_LIB_RM_VERSION_MISMATCH": Remark(
         AbsenceReason.NO_DRIVER,
         "library and kernel module are of different versions: reboot, or install one version "
         "of both",
     ),
-    "NVML_ERROR_NO_PERMISSION": _Remark(
+    "NVML_ERROR_NO_PERMISSION": Remark(
         AbsenceReason.NO_PERMISSION,
         "run as root, or as a user who may open /dev/nvidiactl and /dev/nvidia*",
     ),
-    "NVML_ERROR_NOT_SUPPORTED": _Remark(
+    "NVML_ERROR_NOT_SUPPORTED": Remark(
         AbsenceReason.NOT_SUPPORTED,
         "needs a GPU of generation Hopper or newer, a driver with confidential computing, and "
         "a VBIOS that supports it",
     ),
-    FUNCTION_NOT_FOUND: _Remark(
+    FUNCTION_NOT_FOUND: Remark(
         AbsenceReason.NOT_SUPPORTED,
         "install a newer driver and nvidia-ml-py 13 or newer: one of them lacks this function",
     ),
-    "NVML_ERROR_TIMEOUT": _Remark(AbsenceReason.TIMEOUT, _AGAIN),
-    "NVML_ERROR_GPU_IS_LOST": _Remark(
+    "NVML_ERROR_TIMEOUT": Remark(AbsenceReason.TIMEOUT, _AGAIN),
+    "NVML_ERROR_GPU_IS_LOST": Remark(
         AbsenceReason.FAILED, "the GPU fell off the bus: reset it or restart the guest"
     ),
 }
@@ -107,7 +87,7 @@ _REMARKS: Final = {
 
 def nvml_absence(label: str, error: NvmlError, source: str) -> Absence:
     """The absence that a refused call means."""
-    remark = _REMARKS.get(error.code, _Remark(AbsenceReason.FAILED, _AGAIN))
+    remark = _REMARKS.get(error.code, Remark(AbsenceReason.FAILED, _AGAIN))
     text = f"{error.function} answered {error.code}"
     return Absence(label, remark.reason, text, remark.remedy, source)
 
