@@ -392,6 +392,30 @@ def impostor(machine: SimMachine) -> bytes:
     return made
 
 
+def test_anybodys_word_is_called_anybodys() -> None:
+    honest, machine, _ = clean("B300")
+    document = expectations(machine, honest, managers={"unsigned": "accept"})
+    verdict = judged(statements=[stated("B300", "none")], document=document)
+    assert verdict.trusted, verdict.failures()
+    assert finding(verdict, "FABRIC-MANAGER").assurance is Assurance.ASSERTED
+    key = finding(verdict, "FABRIC-STATEMENT-KEY")
+    assert key.found == "signed by a key that nothing binds to anybody"
+    assert finding(judged(), "FABRIC-STATEMENT-KEY").found == "bound by tdx"
+
+
+def test_claims_say_which_programs_run() -> None:
+    for fault, running in ((None, True), ("manager-stopped", False)):
+        changed_ = manager("B300")
+        if fault:
+            FAULTS[fault].apply(changed_, "a")
+        fabric = judged(statements=[sim_statement(changed_, NONCE)]).fabric
+        assert fabric is not None
+        told = {one["name"]: one for one in fabric["manager"]["value"]["programs"]}
+        assert told["fabric-manager"]["running"] is running
+        assert (told["fabric-manager"]["started"] is not None) is running
+        assert told["nvlsm"]["running"] is True
+
+
 @pytest.mark.parametrize("tenant", ["a", "b"])
 def test_a_tenants_own_image_is_no_manager(tenant: str) -> None:
     """His TD is on the same platform, and its quote genuine: only the list of managers tells."""
@@ -620,6 +644,19 @@ def test_modules_that_the_board_does_not_have(module: int) -> None:
     verdict = judged(statements=[states(agreeing(changed(fm_partitions=table(entries))))])
     assert "FABRIC-PARTITION-TABLE" in against(verdict, State.FAIL)
     assert levels(verdict)["isolation"] == "none"
+
+
+def test_a_partition_of_one_gpu_needs_no_links() -> None:
+    """The Fabric Manager says that none of its links can be used, and means no harm."""
+    live = json.loads(files()["fm-partitions"])
+    for entry in live["partitionInfo"]:
+        if entry["numGpus"] == 1:
+            entry["isActive"] = int(entry["gpuInfo"][0]["physicalId"] in (5, 6, 7, 8))
+            entry["gpuInfo"][0] |= {"numNvLinksAvailable": 0, "maxNumNvLinks": 18}
+        elif 5 in (gpu["physicalId"] for gpu in entry["gpuInfo"]):
+            entry["isActive"] = 0
+    given = agreeing(changed(fm_partitions=json.dumps(live).encode()))
+    assert "FABRIC-PARTITION-TABLE" not in against(judged(statements=[states(given)]))
 
 
 @pytest.mark.parametrize(

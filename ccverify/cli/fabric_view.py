@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 from ccverify.cli.fabric_files import FabricFile
 from ccverify.errors import UsageError
 from ccverify.fabric.linkmap import LinkMap, NodeKind
+from ccverify.fabric.manager_config import GREEDY, SYMMETRIC
 from ccverify.fabric.observation import Absent, FabricObservation, GpuObservation
 from ccverify.fabric.partition_table import PartitionEntry
 from ccverify.fabric.routing_evaluate import Evaluation
 from ccverify.fabric.routing_findings import RouteFinding
 from ccverify.fabric.statement import FabricStatement, evaluate_statement, partition_name
 from ccverify.fabric.statement_join import join_partition
-from ccverify.fabric.statement_model import Judged, StatementCode, StatementGap, StatementProblem
+from ccverify.fabric.statement_model import (
+    Generation,
+    Judged,
+    StatementCode,
+    StatementGap,
+    StatementProblem,
+)
 from ccverify.fabric.statement_rules import appraise_statement
 from ccverify.results.render.fabric_drawing import Box, Cell, Drawing, DrawnGpu
 
@@ -123,13 +130,25 @@ def view_of(file: FabricFile, partition: int | None) -> FabricView:
         evaluation,
         routes,
         tuple(one for one in judged if isinstance(one, StatementProblem)),
-        tuple(
-            one
-            for one in judged
-            # What the mode of a tenant's GPUs asks of the manager is for `check` to judge.
-            if isinstance(one, StatementGap) and one.code is not StatementCode.RAIL_POLICY
-        ),
+        tuple(_gaps(statement, judged)),
     )
+
+
+def _gaps(statement: FabricStatement, judged: Sequence[Judged]) -> Iterator[StatementGap]:
+    """What is not stated; and what the mode of a tenant's GPUs, not known here, may forbid."""
+    for one in judged:
+        if not isinstance(one, StatementGap):
+            continue
+        if one.code is not StatementCode.RAIL_POLICY:
+            yield one
+        elif (
+            statement.generation is Generation.BLACKWELL
+            and statement.config is not None
+            and statement.config.policy != SYMMETRIC
+        ):
+            policy = statement.config.policy or f"not set, so {GREEDY}"
+            reason = f"{policy}; a tenant whose GPUs sign MPT needs {SYMMETRIC}"
+            yield replace(one, reason=reason)
 
 
 def _entry(statement: FabricStatement, number: int, path: str) -> PartitionEntry:

@@ -93,7 +93,7 @@ def _judge_bands(
         problems, gaps = came.problems_of(code), came.gaps_of(code)
         if not _asked(code, bands):
             findings.not_applicable(code.value, "the policy asks for nothing of it")
-        elif len(report.gpus) < 2 and not problems:
+        elif max(len(report.gpus), len(set(uuids))) < 2 and not problems:
             findings.not_applicable(code.value, "one GPU alone has nobody to talk to")
         elif problems:
             text = _joined([f"{one.where}: {one.found}" for one in problems])

@@ -597,3 +597,13 @@ def test_cables_of_no_known_board(run: Run, tmp_path: Path) -> None:
     assert "unknown board: 16 devices, 8 switches" in text
     assert "those of no known board" in text
     assert run("fabric", "digest", str(tmp_path)).exit_code == 0
+
+
+def test_a_rail_policy_that_some_tenants_cannot_have_is_told(
+    run: Run, shelf: Path, tmp_path: Path
+) -> None:
+    """Whether a tenant's GPUs sign MPT no statement says; `check` judges that."""
+    (tmp_path / "greedy").write_bytes(host_statement(f"{BOARD}@rail-policy"))
+    shown = call(run, tmp_path, "show", "greedy").stdout
+    assert "PARTITION_RAIL_POLICY: greedy; a tenant whose GPUs sign MPT needs symmetric" in shown
+    assert "PARTITION_RAIL_POLICY" not in call(run, shelf, "show", "well").stdout
