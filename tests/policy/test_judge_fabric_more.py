@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fabric.probe_support import good, uuid
+from fabric.probe_support import good, uuid, with_traffic
 from fabric.statement_support import statement
 
+from ccverify.fabric.probe import Count
 from ccverify.fabric.probe_rules import ProbeBands, ProbeCode
 from ccverify.fabric.routing_evaluate import Evaluation
 from ccverify.fabric.routing_findings import RouteCode, RouteFinding
@@ -57,3 +58,11 @@ def test_a_probe_of_one_gpu_does_not_hide_the_others() -> None:
         assert found[code.value].state is State.NOT_CHECKED
     alone = by_code(judge_probe(policy, probed, [uuid(0)]))
     assert alone[ProbeCode.ACCESS.value].state is State.NOT_APPLICABLE
+
+
+def test_traffic_of_others_over_the_links_of_one_gpu_shows() -> None:
+    busy = (Count(0, 1 << 40, 1 << 40),)
+    report = with_traffic(good(1), lambda one: replace(one, quiet=replace(one.quiet, counts=busy)))
+    policy = FabricPolicy(probe=ProbePolicy(GivenRule.REQUIRED, ProbeBands()))
+    found = by_code(judge_probe(policy, Probed(report, Assurance.MEASURED), [uuid(0)]))
+    assert found[ProbeCode.TRAFFIC.value].state is State.FAIL
