@@ -36,7 +36,7 @@ UNVERIFIED: Final = (
     "UNVERIFIED: nobody looked at who made this, and no policy was asked; `ccverify check` does."
 )
 FABRIC_FILE = Source(
-    "fabric file",
+    "fabric input",
     MAX_BUNDLE_BYTES,
     EvidenceError,
     "a statement of a fabric's manager, the bundle of a node, or a folder of dumps",

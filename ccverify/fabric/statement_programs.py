@@ -88,7 +88,9 @@ def _fabric_manager_version(
         return
     driver = statement.facts.driver
     if isinstance(driver, Absent):
-        yield StatementGap(code, "driver", f"the host states no driver: {driver.code}")
+        # A host that passes every GPU through may run none; its tenants' must match all the same.
+        if not given.drivers:
+            yield StatementGap(code, "driver", f"the host states no driver: {driver.code}")
     elif version_numbers(driver) != own:
         expected = f"{driver}, as the driver of this host"
         yield StatementProblem(code, FABRIC_MANAGER, expected, program.version)

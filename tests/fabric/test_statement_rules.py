@@ -35,7 +35,14 @@ from ccverify.fabric.manager import (
 )
 from ccverify.fabric.observation import Absent
 from ccverify.fabric.partition_table import serialize_fmpm_list
-from ccverify.fabric.statement_model import CLOCK_TOLERANCE, Circumstances, Generation
+from ccverify.fabric.statement_model import (
+    CLOCK_TOLERANCE,
+    Circumstances,
+    Generation,
+    StatementCode,
+    StatementGap,
+    StatementProblem,
+)
 from ccverify.fabric.statement_programs import version_numbers
 from ccverify.fabric.statement_rules import appraise_statement
 from ccverify.sim.fabric import SimFabric, default_tenants
@@ -160,11 +167,6 @@ def test_another_version_than_the_tenants_driver_alone() -> None:
 @pytest.mark.parametrize("version", [Absent("NO_PERMISSION"), "unknown"])
 def test_a_version_that_is_not_known(version: Any) -> None:
     assert "no version" in gap("FABRIC-MANAGER-VERSION", statement(_facts(version=version)))
-
-
-def test_a_host_without_a_driver() -> None:
-    facts = replace(FACTS, driver=Absent(NOT_FOUND))
-    assert "NOT_FOUND" in gap("FABRIC-MANAGER-VERSION", statement(facts))
 
 
 @pytest.mark.parametrize(
@@ -727,3 +729,16 @@ def test_tables_of_unknown_age() -> None:
 
 def test_a_process_is_one_of_the_facts() -> None:
     assert all(isinstance(one.process, Process) for one in FACTS.programs)
+
+
+def test_a_host_without_a_driver_is_held_against_its_tenants() -> None:
+    """Where every GPU is passed through, nobody loads a driver on the manager's host."""
+    lone = statement(replace(FACTS, driver=Absent("NOT_FOUND")))
+    code = StatementCode.VERSION
+    alone = [one for one in appraise_statement(lone) if one.code is code and one.where == "driver"]
+    assert [type(one) for one in alone] == [StatementGap]
+    same = Circumstances(drivers=frozenset({VERSION}))
+    assert not [one for one in appraise_statement(lone, same) if one.code is code]
+    other = Circumstances(drivers=frozenset({"570.1.2"}))
+    (problem,) = [one for one in appraise_statement(lone, other) if one.code is code]
+    assert isinstance(problem, StatementProblem)
