@@ -323,6 +323,8 @@ def test_a_statement_for_another_nonce_is_refused() -> None:
     verdict = judged(statements=[stated("B300", nonce=EPOCH)])
     assert verdict.exit_code == 3
     assert against(verdict) == {"FABRIC-STATEMENT-FRESH"}
+    # Genuine, and of another day: it says nothing of today's fabric.
+    assert {levels(verdict)[name] for name in STATED} == {"none"}
 
 
 @pytest.mark.parametrize(

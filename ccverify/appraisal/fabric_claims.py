@@ -51,12 +51,12 @@ _IDENTITY: Final = frozenset(
     }
 )
 _SEEN: Final = _IDENTITY | {FabricCode.VERSIONS.value}
-_TABLE: Final = frozenset(
+_OLD: Final = frozenset({"FABRIC-STATEMENT", "FABRIC-STATEMENT-FRESH"})
+"""A statement of another day says nothing of today's fabric."""
+_TABLE: Final = _OLD | frozenset(
     {"FABRIC-SAME-HOST", StatementCode.PARTITION_TABLE.value, StatementCode.MODULES.value}
 )
-_RUNNING: Final = frozenset(
-    {"FABRIC-STATEMENT", StatementCode.PROGRAM.value, StatementCode.CONTINUITY.value}
-)
+_RUNNING: Final = _OLD | {StatementCode.PROGRAM.value, StatementCode.CONTINUITY.value}
 _TABLES: Final = _RUNNING | {"FABRIC-ROUTING", RouteCode.LINK.value, RouteCode.UNKNOWN_PORT.value}
 _CONTESTED: Final[Mapping[str, frozenset[str]]] = {
     "members": _SEEN | _TABLE | {FabricCode.CLIQUE.value, FabricCode.MODULE.value},
@@ -65,11 +65,11 @@ _CONTESTED: Final[Mapping[str, frozenset[str]]] = {
     "encryption_in_force": _SEEN | {FabricCode.MODE_AGREES.value},
     "health": _SEEN,
     "links": _SEEN,
-    "manager": frozenset({"FABRIC-STATEMENT", StatementCode.PROGRAM.value}),
+    "manager": _OLD | {StatementCode.PROGRAM.value},
     "manager_configuration": _RUNNING,
     "routing": _TABLES,
     "isolation": _TABLES | _TABLE | _IDENTITY,
-    "liveness": frozenset({"FABRIC-STATEMENT", "FABRIC-STATEMENT-FRESH"}),
+    "liveness": _OLD,
     "probe": _SEEN,
 }
 """Claim → checks whose failure leaves nothing standing behind it.
