@@ -12,6 +12,7 @@ from datetime import datetime
 from ccverify.errors import EvidenceError
 from ccverify.evidence import Evidence, NodeRole
 from ccverify.findings import FindingList
+from ccverify.listing import listed
 from ccverify.nvidia.collateral import NvidiaCollateral
 from ccverify.nvidia.device import DeviceVerification
 from ccverify.nvidia.opaque import GpuMode, GpuOpaqueData
@@ -91,7 +92,7 @@ def check_nodes(
     )
     findings.ended(
         "SET-DISTINCT",
-        _listed(_shared(nodes, verdicts)) or None,
+        listed(_shared(nodes, verdicts), _PROBLEMS_NAMED) or None,
         expected="quote, GPUs and NVSwitches of its own for each node",
         found=f"{len(roles)} nodes",
     )
@@ -114,12 +115,6 @@ def _shared(nodes: Sequence[Evidence], verdicts: Sequence[Verdict]) -> list[str]
                 shown = mark.hex().upper() if len(mark) == _PDI_BYTES else mark.hex()[:16]
                 problems.append(f"{names[number]} and {names[other]} have one {what}: {shown}")
     return problems
-
-
-def _listed(problems: Sequence[str]) -> str:
-    more = len(problems) - _PROBLEMS_NAMED
-    shown = "; ".join(problems[:_PROBLEMS_NAMED])
-    return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def _marks(node: Evidence, verdict: Verdict) -> Iterable[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ from ccverify.bundle.package import Bundle
 from ccverify.bundle.verify_bundle import appraise_bundle
 from ccverify.evidence import Evidence
 from ccverify.findings import Assurance, Finding, State
+from ccverify.listing import listed
 
 __all__ = ["BundlePart", "absence_reason", "open_bundle", "with_manifest"]
 
@@ -82,7 +83,7 @@ def absence_reason(absences: Mapping[str, AbsenceEntry], prefix: str) -> str:
         for label, entry in sorted(absences.items())
         if label == prefix or label.startswith(f"{prefix}-")
     ]
-    return "; ".join(said[:8]) + (f"; and {len(said) - 8} more" if len(said) > 8 else "")
+    return listed(said, 8)
 
 
 def _claims(bundle: Bundle) -> dict[str, Any]:

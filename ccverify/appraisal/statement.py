@@ -29,6 +29,7 @@ from ccverify.errors import EvidenceError
 from ccverify.evidence import BindingProfile, Evidence
 from ccverify.fabric.statement import read_statement
 from ccverify.findings import Assurance, Finding, FindingList, State
+from ccverify.listing import listed
 from ccverify.policy.judge_binding import Request, tie
 from ccverify.policy.judge_fabric import STRENGTH
 from ccverify.policy.judge_managers import judge_operator, judge_tpm
@@ -97,8 +98,8 @@ def open_statement(data: bytes, policy: FabricPolicy, inputs: Inputs) -> Stated:
             )
         statement = read_statement(items)
     except EvidenceError as problem:
-        found = f"{problem.message}: {problem.found}" if problem.found else problem.message
-        return Stated(digest, problem=(problem.expected or "one statement", found, problem.where))
+        expected = problem.expected or "one statement"
+        return Stated(digest, problem=(expected, problem.summary, problem.where))
     itself = verify_bundle(bundle, None, freshness_waived=True)
     broken = [one for one in itself.findings if one.state is State.FAIL]
     evidence = itself.evidence or Evidence()
@@ -198,7 +199,7 @@ def _parsed(
     try:
         return bind(item, covered, managers, inputs)
     except EvidenceError as problem:
-        text = f"{problem.message}: {problem.found}" if problem.found else problem.message
+        text = problem.summary
         return _Bound(kind, Assurance.NONE, State.FAIL, text, text, False, {})
 
 
@@ -246,18 +247,17 @@ def _refusal(managers: ManagersPolicy, parts: list[TdPart]) -> tuple[str | None,
         return "the policy describes no service VM", False
     refusals, undecided = [], True
     for number, part in enumerate(parts):
-        listed, conclusion, _ = conclude(part.findings, part.subjects)
+        every, conclusion, _ = conclude(part.findings, part.subjects)
         if conclusion is Conclusion.TRUSTED:
             return None, False
-        against = [one for one in listed if counts_against(one)]
+        against = [one for one in every if counts_against(one)]
         undecided &= all(one.state is not State.FAIL for one in against)
         refusals.append(f"tdx[{number}]: {_codes(against)}")
     return "; ".join(refusals), undecided
 
 
 def _codes(findings: list[Finding]) -> str:
-    said = [f"{one.code}: {one.found}" for one in findings[:4]]
-    return "; ".join(said) + (f"; and {len(findings) - 4} more" if len(findings) > 4 else "")
+    return listed((f"{one.code}: {one.found}" for one in findings), 4)
 
 
 def _tpm(item: bytes, covered: _Covered, managers: ManagersPolicy, inputs: Inputs) -> _Bound:

@@ -18,6 +18,7 @@ from ccverify.clock_text import utc_text
 from ccverify.collateral import CollateralFile
 from ccverify.errors import CcverifyError, EvidenceError, TrustError, UsageError
 from ccverify.findings import State
+from ccverify.listing import listed
 from ccverify.results.emitted import MAX_VERDICT_BUNDLE_BYTES, parse_verdict_bundle
 from ccverify.results.emitted_check import (
     changes,
@@ -159,8 +160,7 @@ def _steps(bundle: VerdictBundle, verdict: dict[str, Any], *, allow_simulated: b
 def _step(code: str, problems: tuple[str, ...], good: str) -> Step:
     if not problems:
         return Step(code, State.PASS, good)
-    more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-    return Step(code, State.FAIL, "; ".join(problems[:8]) + more)
+    return Step(code, State.FAIL, listed(problems, 8))
 
 
 def _held(bundle: VerdictBundle) -> str:

@@ -22,8 +22,8 @@ from ccverify.collect.nvml_library import (
     Nvml,
     NvmlError,
     NvmlUnavailable,
+    failed_answer,
     import_pynvml,
-    nvml_absence,
 )
 from ccverify.errors import EvidenceError
 from ccverify.fabric.observation import (
@@ -85,17 +85,7 @@ class FabricSource:
         answer = ask_one(self._observe, ask)
         if answer.value is not None:
             return [answer.value]
-        problem = answer.error
-        if answer.late:
-            text = "the driver did not answer in time"
-            return [self._absence(AbsenceReason.TIMEOUT, text, "give more time (--timeout)")]
-        if isinstance(problem, NvmlUnavailable):
-            return [self._absence(problem.reason, problem.text, problem.remedy)]
-        if isinstance(problem, NvmlError):
-            return [nvml_absence(_LABEL, problem, self.name)]
-        text = f"reading it went wrong: {type(problem).__name__}: {problem}"
-        remedy = "report this with the driver's version"
-        return [self._absence(AbsenceReason.FAILED, text, remedy)]
+        return [failed_answer(_LABEL, answer, self.name)]
 
     def diagnose(self) -> Sequence[Absence]:
         """Whether NVML can be used at all."""

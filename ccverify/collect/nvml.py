@@ -17,12 +17,19 @@ from ccverify.collect.nvml_library import (
     Nvml,
     NvmlError,
     NvmlUnavailable,
+    failed_answer,
     import_pynvml,
     nvml_absence,
 )
 from ccverify.fabric.nvml_values import GPU_ARCHITECTURES, MULTI_GPU_MODES, named
 
 __all__ = ["ConfidentialState", "NvmlSource", "confidential_state"]
+
+_LATE = (
+    "the driver did not answer in time",
+    "give more time (--timeout); if it stays, see dmesg for messages of the driver",
+)
+_failed = partial(failed_answer, late=_LATE)
 
 _PART = "gpu"
 _PASS_THROUGH = "pass a GPU through to this guest, and see that lspci lists it"
@@ -150,23 +157,6 @@ class NvmlSource:
         except NvmlError as problem:
             state = problem
         return _Machine(nvml, driver, count, f"NVML, driver {driver or 'unknown'}", state)
-
-
-def _failed(label: str, answer: Answer[Any], source: str) -> Absence:
-    """The absence that an answer without a value means."""
-    problem = answer.error
-    if answer.late:
-        text = "the driver did not answer in time"
-        remedy = "give more time (--timeout); if it stays, see dmesg for messages of the driver"
-        return Absence(label, AbsenceReason.TIMEOUT, text, remedy, source)
-    if isinstance(problem, NvmlUnavailable):
-        return Absence(label, problem.reason, problem.text, problem.remedy, source)
-    if isinstance(problem, NvmlError):
-        return nvml_absence(label, problem, source)
-    text = f"reading it went wrong: {type(problem).__name__}: {problem}"
-    return Absence(
-        label, AbsenceReason.FAILED, text, "report this with the driver's version", source
-    )
 
 
 def _refusals(machine: _Machine) -> list[Absence]:

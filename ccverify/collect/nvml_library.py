@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from ccverify.collect.asking import Answer
 from ccverify.collect.model import Absence, AbsenceReason
 from ccverify.collect.refusals import Refused, Remark, Unavailable
 
@@ -25,6 +26,7 @@ __all__ = [
     "Nvml",
     "NvmlError",
     "NvmlUnavailable",
+    "failed_answer",
     "import_pynvml",
     "nvml_absence",
 ]
@@ -90,6 +92,35 @@ def nvml_absence(label: str, error: NvmlError, source: str) -> Absence:
     remark = _REMARKS.get(error.code, Remark(AbsenceReason.FAILED, _AGAIN))
     text = f"{error.function} answered {error.code}"
     return Absence(label, remark.reason, text, remark.remedy, source)
+
+
+def failed_answer(
+    label: str,
+    answer: Answer[Any],
+    source: str,
+    *,
+    late: tuple[str, str] = ("the driver did not answer in time", "give more time (--timeout)"),
+    doing: str = "reading it",
+) -> Absence:
+    """The absence that an answer without a value means.
+
+    Args:
+        label: of the part.
+        answer: of `ccverify.collect.asking`.
+        source: who asked.
+        late: what to say where there was no answer in time, and what to do about it.
+        doing: what went wrong where something else did.
+    """
+    problem = answer.error
+    if answer.late:
+        return Absence(label, AbsenceReason.TIMEOUT, *late, source)
+    if isinstance(problem, Unavailable):
+        return Absence(label, problem.reason, problem.text, problem.remedy, source)
+    if isinstance(problem, NvmlError):
+        return nvml_absence(label, problem, source)
+    text = f"{doing} went wrong: {type(problem).__name__}: {problem}"
+    remedy = "report this with the driver's version"
+    return Absence(label, AbsenceReason.FAILED, text, remedy, source)
 
 
 def import_pynvml() -> Any:

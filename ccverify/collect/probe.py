@@ -28,8 +28,8 @@ from ccverify.collect.nvml_library import (
     Nvml,
     NvmlError,
     NvmlUnavailable,
+    failed_answer,
     import_pynvml,
-    nvml_absence,
 )
 from ccverify.collect.probe_bench import PLAN, Bench, Refused, Timing
 from ccverify.collect.probe_traffic import (
@@ -94,16 +94,8 @@ class ProbeSource:
         answer = ask_one(lambda: self._probe(ask), ask)
         if answer.value is not None:
             return [answer.value]
-        problem = answer.error
-        if answer.late:
-            return [self._absence(AbsenceReason.TIMEOUT, "a GPU did not answer", _MORE_TIME)]
-        if isinstance(problem, NvmlUnavailable | CudaUnavailable):
-            return [self._absence(problem.reason, problem.text, problem.remedy)]
-        if isinstance(problem, NvmlError):
-            return [nvml_absence(LABEL, problem, self.name)]
-        text = f"measuring went wrong: {type(problem).__name__}: {problem}"
-        remedy = "report this with the driver's version"
-        return [self._absence(AbsenceReason.FAILED, text, remedy)]
+        late = ("a GPU did not answer", _MORE_TIME)
+        return [failed_answer(LABEL, answer, self.name, late=late, doing="measuring")]
 
     def diagnose(self) -> Sequence[Absence]:
         """Whether NVML and CUDA can be used; nothing is measured."""

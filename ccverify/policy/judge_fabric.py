@@ -7,8 +7,9 @@ GPUs is as good as the observation; none is ever `hardware` but the mode, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ccverify.fabric.consistency_model import (
@@ -19,6 +20,7 @@ from ccverify.fabric.consistency_model import (
 )
 from ccverify.fabric.observation import Absent, FabricObservation
 from ccverify.findings import Assurance, FindingList
+from ccverify.listing import listed
 from ccverify.policy.model import FabricPolicy, GivenRule, HealthRule
 
 __all__ = ["MANAGERS_WORD", "STRENGTH", "Observed", "judge_fabric", "judge_floors", "weaker"]
@@ -42,6 +44,7 @@ _FABRIC_ONLY: Final = frozenset(
 _GAP_IS_SILENCE: Final = frozenset({FabricCode.MODULE, FabricCode.VERSIONS})
 """Rules that need a value which some drivers do not have."""
 _MAX_NAMED: Final = 8
+_joined = partial(listed, most=_MAX_NAMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +258,3 @@ def judge_floors(
     else:
         found = ", ".join(f"{name}: {assurance[name].value}" for name in sorted(floors))
         findings.passed(_ASSURANCE, found, None, weakest)
-
-
-def _joined(texts: Iterable[str]) -> str:
-    every = list(texts)
-    rest = f"; and {len(every) - _MAX_NAMED} more" if len(every) > _MAX_NAMED else ""
-    return "; ".join(every[:_MAX_NAMED]) + rest

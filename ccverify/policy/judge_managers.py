@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ccverify.bundle.endorsement import OperatorResult
+from ccverify.listing import listed
 from ccverify.policy.model_fabric import OperatorRule, TpmRule
 from ccverify.tpm.verify import TpmResult
 
 __all__ = ["judge_operator", "judge_tpm"]
 
 _MAX_NAMED = 4
+_joined = partial(listed, most=_MAX_NAMED)
 
 
 def judge_tpm(rules: Sequence[TpmRule], results: Sequence[TpmResult]) -> str | None:
@@ -74,8 +77,3 @@ def judge_operator(rules: Sequence[OperatorRule], results: Sequence[OperatorResu
             return None
         refusals.append(f"x509[{number}]: {problem}")
     return _joined(refusals)
-
-
-def _joined(texts: Sequence[str]) -> str:
-    rest = f"; and {len(texts) - _MAX_NAMED} more" if len(texts) > _MAX_NAMED else ""
-    return "; ".join(texts[:_MAX_NAMED]) + rest

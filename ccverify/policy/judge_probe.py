@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ccverify.fabric.probe import ProbeReport
 from ccverify.fabric.probe_rules import ProbeBands, ProbeCode, appraise_probe
 from ccverify.findings import Assurance, FindingList
+from ccverify.listing import listed
 from ccverify.policy.model import FabricPolicy, GivenRule
 
 __all__ = ["Probed", "judge_probe"]
 
 _PROBE: Final = "FABRIC-PROBE"
 _MAX_NAMED: Final = 6
+_joined = partial(listed, most=_MAX_NAMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,3 @@ def _judge_bands(
             findings.skipped(code.value, _joined([f"{one.where}: {one.reason}" for one in gaps]))
         else:
             findings.passed(code.value, f"{len(report.pairs)} ordered pairs", None, level)
-
-
-def _joined(texts: list[str]) -> str:
-    rest = f"; and {len(texts) - _MAX_NAMED} more" if len(texts) > _MAX_NAMED else ""
-    return "; ".join(texts[:_MAX_NAMED]) + rest

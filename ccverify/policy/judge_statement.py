@@ -6,8 +6,9 @@ Every finding here rests on the statement: on whoever bound its key, never on mo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final
 
 from ccverify.fabric.manager import FABRIC_MANAGER, NVLSM
 from ccverify.fabric.observation import Absent, Reading
@@ -16,18 +17,18 @@ from ccverify.fabric.statement_diff import continuity_gaps, continuity_problems
 from ccverify.fabric.statement_join import PartitionMatch
 from ccverify.fabric.statement_model import (
     FabricStatement,
+    Judged,
     StatementCode,
     StatementGap,
     StatementProblem,
 )
 from ccverify.fabric.statement_programs import version_numbers
 from ccverify.findings import Assurance, Finding, FindingList
+from ccverify.listing import listed
 from ccverify.policy.judge_routing import Routed, judge_routing, skip_routing
 from ccverify.policy.model import FabricPolicy, GivenRule
 from ccverify.policy.stated import Fresh, Place, Stated, weakest
 from ccverify.policy.versions import driver_accepted
-
-Judged: TypeAlias = StatementProblem | StatementGap
 
 __all__ = ["judge_statements"]
 
@@ -50,6 +51,7 @@ _NO_WAIVERS: Final[Mapping[StatementCode, str]] = {}
 _FUTURE_S: Final = 300
 """How far a statement's clock may be ahead."""
 _MAX_NAMED: Final = 6
+_joined = partial(listed, most=_MAX_NAMED)
 
 
 def judge_statements(
@@ -390,9 +392,3 @@ def _crossing(routed: Routed, own: frozenset[int], others: frozenset[int]) -> li
         for source, target in sorted(routed.evaluation.reachable)
         if (source in inside and target in outside) or (source in outside and target in inside)
     ]
-
-
-def _joined(texts: Iterable[str]) -> str:
-    every = list(texts)
-    rest = f"; and {len(every) - _MAX_NAMED} more" if len(every) > _MAX_NAMED else ""
-    return "; ".join(every[:_MAX_NAMED]) + rest

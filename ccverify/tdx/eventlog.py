@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha384
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ccverify.errors import EvidenceError
 from ccverify.findings import Assurance, Finding, State
+from ccverify.listing import listed
 from ccverify.strict_json import parse_json
 from ccverify.tdx.ccel import CcelTable, parse_ccel, parse_ccel_table
 from ccverify.tdx.dstack_log import parse_dstack_log
@@ -53,6 +55,7 @@ ClaimValue = str | tuple[str, ...] | Mapping[str, Any]
 _SYSTEM_READY: Final = "system-ready"
 _MARKERS: Final = frozenset({"system-preparing", "boot-mr-done", _SYSTEM_READY})
 _LISTED: Final = 5
+_some = partial(listed, most=_LISTED)
 """How many problems or names a finding spells out; a hostile log can cause thousands."""
 
 
@@ -355,8 +358,3 @@ def _summary(claims: IdentityClaims) -> str:
     if claims.app_id_from_compose is False:
         parts.append("app_id is not derived from compose_hash")
     return "; ".join(parts)
-
-
-def _some(items: Sequence[str]) -> str:
-    listed = "; ".join(items[:_LISTED])
-    return listed if len(items) <= _LISTED else f"{listed}; and {len(items) - _LISTED} more"
