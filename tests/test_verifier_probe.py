@@ -66,12 +66,20 @@ def bundle(of: SimMachine, faults: SimLinkFaults | None = None, data: bytes | No
 
 def judged(model: str = "B300", probe: Json | str = "required", **given: Any) -> Verdict:
     own = given.pop("of", machine(model))
-    document = matching_policy(own)
-    document["fabric"] = {**document.get("fabric", {}), "probe": probe}
-    trust = simulated_trust(own)
     arguments: Json = {"faults": SimLinkFaults(), **given}
+    return against(own, bundle(own, **arguments), expectations(own, probe))
+
+
+def expectations(of: SimMachine, probe: Json | str = "required") -> Json:
+    document = matching_policy(of)
+    document["fabric"] = {**document.get("fabric", {}), "probe": probe}
+    return document
+
+
+def against(of: SimMachine, data: bytes, document: Json) -> Verdict:
+    trust = simulated_trust(of)
     verdict = check(
-        bundle(own, **arguments),
+        data,
         policy=policy_from_document(document),
         now=trust.at,
         nonce=NONCE,
@@ -148,19 +156,9 @@ def test_what_is_given_must_be_readable(rule: str, data: bytes) -> None:
 
 def test_measurements_of_unknown_code_are_asserted() -> None:
     own = machine()
-    document = matching_policy(own)
+    document = expectations(own)
     document["tdx"]["measurements"] = dict.fromkeys(document["tdx"]["measurements"], "any")
-    document["fabric"] = {**document["fabric"], "probe": "required"}
-    trust = simulated_trust(own)
-    verdict = check(
-        bundle(own, SimLinkFaults()),
-        policy=policy_from_document(document),
-        now=trust.at,
-        nonce=NONCE,
-        collateral=trust.collateral.intel,
-        nvidia=trust.collateral.nvidia,
-        trust=trust.store,
-    )
+    verdict = against(own, bundle(own, SimLinkFaults()), document)
     assert verdict.fabric is not None
     assert verdict.fabric["probe"]["assurance"] == "asserted"
 
@@ -169,16 +167,7 @@ def test_a_single_gpu_has_nobody_to_talk_to() -> None:
     alone = sim_board("B300", [8]).machine("a")
     document = matching_policy(alone)
     document["fabric"] = {"mode": "SPT", "probe": "required"}
-    trust = simulated_trust(alone)
-    verdict = check(
-        bundle(alone, SimLinkFaults()),
-        policy=policy_from_document(document),
-        now=trust.at,
-        nonce=NONCE,
-        collateral=trust.collateral.intel,
-        nvidia=trust.collateral.nvidia,
-        trust=trust.store,
-    )
+    verdict = against(alone, bundle(alone, SimLinkFaults()), document)
     assert not failed(verdict) & set(CODES)
 
 
@@ -194,18 +183,7 @@ def test_guests_without_attesting_gpus_are_told_what_their_driver_says() -> None
     sources = [each for each in machine_sources(own) if each.gives != ("gpu",)]
     made = collect_bundle(NONCE, [*sources, probe_source(SimCuda(own))]).bundle
     assert made is not None
-    document = matching_policy(own)
-    document["fabric"] = {**document["fabric"], "probe": "required"}
-    trust = simulated_trust(own)
-    verdict = check(
-        made,
-        policy=policy_from_document(document),
-        now=trust.at,
-        nonce=NONCE,
-        collateral=trust.collateral.intel,
-        nvidia=trust.collateral.nvidia,
-        trust=trust.store,
-    )
+    verdict = against(own, made, expectations(own))
     assert {"NODE-CLASSES", "FABRIC-UNATTESTED"} <= failed(verdict)
     assert verdict.fabric is not None
     assert verdict.fabric["registration"]["value"]["registered"]

@@ -24,7 +24,7 @@ from ccverify.errors import EvidenceError
 from ccverify.evidence import BindingProfile
 from ccverify.fabric.consistency import appraise_consistency
 from ccverify.fabric.consistency_model import AttestedGpu
-from ccverify.fabric.observation import Absent, FabricObservation, parse_observation
+from ccverify.fabric.observation import FabricObservation, parse_observation
 from ccverify.fabric.probe import parse_probe
 from ccverify.fabric.statement import evaluate_statement, partition_name
 from ccverify.fabric.statement_join import PartitionMatch, join_partition
@@ -32,6 +32,7 @@ from ccverify.fabric.statement_model import (
     Circumstances,
     FabricStatement,
     Generation,
+    Judged,
     StatementCode,
     StatementGap,
     StatementProblem,
@@ -197,8 +198,7 @@ def _attested(claims: DeviceClaims) -> AttestedGpu | None:
 
 
 def _unreadable(error: EvidenceError, expected: str) -> tuple[str, str, str | None]:
-    found = f"{error.message}: {error.found}" if error.found else error.message
-    return error.expected or expected, found, error.where
+    return error.expected or expected, error.summary, error.where
 
 
 # --- what the guest saw and measured -------------------------------------------------------------
@@ -273,11 +273,11 @@ def _appraise(
     attested: Sequence[AttestedGpu],
     observation: FabricObservation | None,
     section: FabricPolicy,
-) -> tuple[Sequence[StatementProblem | StatementGap], PartitionMatch | None, Routed]:
+) -> tuple[Sequence[Judged], PartitionMatch | None, Routed]:
     """Hold a statement against itself and the tenant's GPUs, and evaluate its tables."""
     if statement is None:
         return (), None, Routed(None, missing="there is no statement that can be used")
-    modules = _modules(observation)
+    modules = observation.modules if observation else None
     modes = {gpu.mode for gpu in attested}
     generations = {_GENERATIONS.get(gpu.architecture or "") for gpu in attested}
     circumstances = Circumstances(
@@ -315,12 +315,3 @@ def _place(
     if platform is not None and last.platform is not None:
         same = platform == last.platform
     return Place(same, match_guids(last.statement, observation.gpus if observation else ()))
-
-
-def _modules(observation: FabricObservation | None) -> frozenset[int] | None:
-    """Module ids of all GPUs that the driver sees; None unless it names each one's."""
-    if observation is None or not observation.gpus:
-        return None
-    read = [gpu.module for gpu in observation.gpus]
-    known = [module for module in read if not isinstance(module, Absent)]
-    return frozenset(known) if len(known) == len(read) else None

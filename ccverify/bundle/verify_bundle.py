@@ -49,13 +49,17 @@ class BundleAppraisal:
         bundle: the bundle; None if it does not parse.
         evidence: for `ccverify.check`; None if the bundle does not parse.  It is there whatever
             the findings say: a judge must see all of them.
-        observation: the fabric observation; None if there is none.
     """
 
     findings: tuple[Finding, ...]
     bundle: Bundle | None = None
     evidence: Evidence | None = None
-    observation: bytes | None = None
+
+    @property
+    def observation(self) -> bytes | None:
+        """The fabric observation; None if there is none."""
+        found = self.bundle.of_type(ItemType.FABRIC_OBSERVATION) if self.bundle else {}
+        return next(iter(found.values()), None)
 
 
 def appraise_bundle(
@@ -115,12 +119,10 @@ def verify_bundle(
            expected="exactly the items that the manifest lists, byte for byte",
            found=f"SHA-384 {bundle.manifest.sha384.hex()}")  # fmt: skip
     _judge_nonce(findings, bundle, nonce, freshness_waived)
-    observations = bundle.of_type(ItemType.FABRIC_OBSERVATION)
     return BundleAppraisal(
         tuple(findings),
         bundle,
         _evidence(bundle, gpus, switches),
-        next(iter(observations.values()), None),
     )
 
 

@@ -11,7 +11,7 @@ from ccverify.bundle.manifest import MAX_ITEM_BYTES, OPERATOR_LABEL, QUOTE_LABEL
 from ccverify.bundle.model import ItemType
 from ccverify.bundle.package import MAX_BUNDLE_BYTES, Bundle, is_bundle, parse_bundle
 from ccverify.bundle.statement_items import FACTS_LABEL, statement_items
-from ccverify.bundle.verify_bundle import verify_bundle
+from ccverify.bundle.verify_bundle import BundleAppraisal, verify_bundle
 from ccverify.cli.inputs import STDIN, Inputs, Source, in_file
 from ccverify.clock_text import unix_text
 from ccverify.errors import EvidenceError, UsageError
@@ -142,11 +142,7 @@ class FabricFile:
     @property
     def modules(self) -> frozenset[int] | None:
         """Module ids of all GPUs that the guest sees; None unless its driver names each one's."""
-        if self.observation is None or not self.observation.gpus:
-            return None
-        read = [gpu.module for gpu in self.observation.gpus]
-        known = frozenset(module for module in read if not isinstance(module, Absent))
-        return known if len(known) == len(read) else None
+        return self.observation.modules if self.observation else None
 
 
 def read_fabric_file(inputs: Inputs, path: str, source: Source = FABRIC_FILE) -> FabricFile:
@@ -178,7 +174,7 @@ def read_fabric_file(inputs: Inputs, path: str, source: Source = FABRIC_FILE) ->
             _within(bundle),
             itself.evidence,
             parse_observation(observation) if observation is not None else None,
-            _broken(bundle),
+            _broken(itself),
         )
 
 
@@ -206,7 +202,7 @@ def _stated(bundle: Bundle) -> Stated | None:
         manifest.created,
         manifest.nonce,
         tuple(kind for label, kind in _BINDERS if label in bundle.items),
-        _broken(bundle),
+        _broken(verify_bundle(bundle, None, freshness_waived=True)),
         any(entry.source.startswith(_SIMULATED) for entry in manifest.items.values()),
     )
 
@@ -224,8 +220,7 @@ def _within(bundle: Bundle) -> Stated | None:
     return None
 
 
-def _broken(bundle: Bundle) -> tuple[str, ...]:
-    itself = verify_bundle(bundle, None, freshness_waived=True)
+def _broken(itself: BundleAppraisal) -> tuple[str, ...]:
     return tuple(f"{f.code}: {f.found}" for f in itself.findings if f.state is State.FAIL)
 
 

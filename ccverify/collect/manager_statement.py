@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ccverify.bundle.manifest import MAX_ITEM_BYTES
-from ccverify.bundle.package import Bundle, parse_bundle
+from ccverify.bundle.package import parse_bundle
+from ccverify.bundle.statement_items import statement_items
 from ccverify.collect.model import Absence, Ask, Item, ItemType, Outcome, Stage
 from ccverify.errors import EvidenceError, UsageError
 
@@ -40,7 +41,7 @@ class StatementFile:
             bundle = parse_bundle(data)
         except EvidenceError as problem:
             raise _no_statement(problem.message, name) from None
-        if not _is_statement(bundle):
+        if statement_items(bundle) is None:
             raise _no_statement(f"a bundle of {', '.join(bundle.items) or 'nothing'}"[:200], name)
         self._data = data
 
@@ -51,10 +52,6 @@ class StatementFile:
     def diagnose(self) -> Sequence[Absence]:
         """It is in memory."""
         return ()
-
-
-def _is_statement(bundle: Bundle) -> bool:
-    return any(item.type == ItemType.FABRIC_MANAGER.value for item in bundle.items.values())
 
 
 def _no_statement(found: str, name: str) -> UsageError:

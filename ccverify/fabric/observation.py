@@ -176,6 +176,13 @@ class FabricObservation:
     gpus: tuple[GpuObservation, ...]
     peers: tuple[PeerAccess, ...]
 
+    @property
+    def modules(self) -> frozenset[int] | None:
+        """Module ids of all GPUs; None unless there are some and the driver names each one's."""
+        read = [gpu.module for gpu in self.gpus]
+        known = frozenset(module for module in read if not isinstance(module, Absent))
+        return known if read and len(known) == len(read) else None
+
 
 # --- between values and JSON ---------------------------------------------------------------------
 
