@@ -30,6 +30,7 @@ from ccverify.tdx.eventlog import identity_claims, parse_event_log
 from ccverify.trust.x509 import parse_certificate, parse_crl
 from fuzz.mutate import (
     Mutator,
+    edit_at,
     mutate_bytes,
     mutate_ccel,
     mutate_der,
@@ -236,23 +237,10 @@ def build(program: bytes) -> Built:
 
 
 def _edit(data: bytes, mutate: Mutator, operation: int, offset: int, payload: bytes) -> bytes:
-    at = offset % (len(data) + 1)
-    match operation % 8:
-        case 0:
-            value = bytes(a ^ b for a, b in zip(data[at:], payload, strict=False))
-            return data[:at] + value + data[at + len(value) :]
-        case 1:
-            return data[:at] + payload + data[at + len(payload) :]
-        case 2:
-            return data[:at] + payload + data[at:]
-        case 3:
-            return data[:at] + data[at + sum(payload) + 1 :]
-        case 4:
-            return data[:at]
-        case 5:
-            return payload
-        case _:
-            return mutate(data, Random(f"{offset}/{payload.hex()}"))
+    edited = edit_at(data, operation % 8, offset % (len(data) + 1), payload)
+    if edited is not None:
+        return edited
+    return mutate(data, Random(f"{offset}/{payload.hex()}"))
 
 
 def _sign(parts: dict[str, bytes], case: SimCase, flags: Sign) -> None:

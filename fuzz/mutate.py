@@ -17,6 +17,7 @@ from typing import Any
 
 __all__ = [
     "Mutator",
+    "edit_at",
     "fix_quote_lengths",
     "mutate_bytes",
     "mutate_ccel",
@@ -66,6 +67,29 @@ def mutate_bytes(data: bytes, random: Random) -> bytes:
             return data[:at] + random.randbytes(size) + data[at:]
         case _:
             return data[:at]
+
+
+def edit_at(data: bytes, operation: int, at: int, payload: bytes) -> bytes | None:
+    """One edit of a program of edits, at an offset in 0..len(data); None for another operation.
+
+    0 changes bits, 1 writes over, 2 inserts, 3 cuts out, 4 cuts off, 5 replaces the whole.
+    """
+    match operation:
+        case 0:
+            value = bytes(a ^ b for a, b in zip(data[at:], payload, strict=False))
+            return data[:at] + value + data[at + len(value) :]
+        case 1:
+            return data[:at] + payload + data[at + len(payload) :]
+        case 2:
+            return data[:at] + payload + data[at:]
+        case 3:
+            return data[:at] + data[at + sum(payload) + 1 :]
+        case 4:
+            return data[:at]
+        case 5:
+            return payload
+        case _:
+            return None
 
 
 # --- quotes ---

@@ -48,6 +48,7 @@ from ccverify.sim import SimKey
 from fuzz import fabric_seeds
 from fuzz.fabric import nothing_crosses
 from fuzz.invariants import declared, holds, printable, strict_json_text
+from fuzz.mutate import edit_at
 from fuzz.mutate_fabric import mutate_item
 
 __all__ = ["Bind", "check_statement", "statement", "statement_program", "statement_seeds"]
@@ -326,23 +327,10 @@ def _edited(program: bytes) -> tuple[str, dict[str, bytes], Bind]:
 
 
 def _edit(data: bytes, operation: int, place: int, payload: bytes) -> bytes:
-    at = place * (len(data) + 1) >> 16
-    match operation % 16:
-        case 0:
-            value = bytes(a ^ b for a, b in zip(data[at:], payload, strict=False))
-            return data[:at] + value + data[at + len(value) :]
-        case 1:
-            return data[:at] + payload + data[at + len(payload) :]
-        case 2:
-            return data[:at] + payload + data[at:]
-        case 3:
-            return data[:at] + data[at + sum(payload) + 1 :]
-        case 4:
-            return data[:at]
-        case 5:
-            return payload
-        case _:
-            return mutate_item(data, Random(f"{place}/{payload.hex()}"))
+    edited = edit_at(data, operation % 16, place * (len(data) + 1) >> 16, payload)
+    if edited is not None:
+        return edited
+    return mutate_item(data, Random(f"{place}/{payload.hex()}"))
 
 
 def statement_seeds() -> Sequence[bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from json_places import places_of
 from statement_support import FACTS, program, sources
 
 from ccverify.errors import EvidenceError
@@ -110,7 +111,7 @@ def test_any_bytes_are_refused(data: bytes) -> None:
 @given(st.data())
 def test_any_value_in_place_of_another(data: st.DataObject) -> None:
     document = _document()
-    place, container = data.draw(st.sampled_from(list(_places(document))))
+    place, container = data.draw(st.sampled_from(list(places_of(document))))
     junk = st.none() | st.booleans() | st.integers() | st.text() | st.just([]) | st.just({})
     container[place] = data.draw(junk)
     try:
@@ -120,23 +121,16 @@ def test_any_value_in_place_of_another(data: st.DataObject) -> None:
     assert json.loads(serialize_manager(read)) == document
 
 
-def _places(value: Any) -> Any:
-    for key in value if isinstance(value, dict) else range(len(value)):
-        yield key, value
-        if isinstance(value[key], dict | list):
-            yield from _places(value[key])
-
-
 def test_a_member_too_many_or_too_few_is_refused_everywhere() -> None:
     count = 0
-    for at, container in [*_places([_document()])]:
+    for at, container in [*places_of([_document()])]:
         if isinstance(container[at], dict):
             count += 1
     assert count == 8  # facts, two programs and processes, log, two sources
     for number in range(count):
         for change in ("more", "less"):
             document = [_document()]
-            objects = [box[at] for at, box in _places(document) if isinstance(box[at], dict)]
+            objects = [box[at] for at, box in places_of(document) if isinstance(box[at], dict)]
             if change == "more":
                 objects[number]["surprise"] = 1
             else:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from json_places import places_of
 
 from ccverify.errors import EvidenceError
 from ccverify.fabric.nvml_values import HEALTH_FIELDS, decode_health_mask, named
@@ -160,7 +161,7 @@ def test_any_bytes_are_refused(data: bytes) -> None:
 @given(st.data())
 def test_any_value_in_place_of_another(data: st.DataObject) -> None:
     document = _document()
-    place, container = data.draw(st.sampled_from(list(_places(document))))
+    place, container = data.draw(st.sampled_from(list(places_of(document))))
     junk = st.none() | st.booleans() | st.integers() | st.text() | st.just([]) | st.just({})
     container[place] = data.draw(junk)
     try:
@@ -169,14 +170,6 @@ def test_any_value_in_place_of_another(data: st.DataObject) -> None:
         return
     # What is still read is what is written again: nothing was coerced on the way.
     assert json.loads(serialize_observation(read)) == document
-
-
-def _places(value: Any) -> Any:
-    """Every place of a document, with what it is in."""
-    for key in value if isinstance(value, dict) else range(len(value)):
-        yield key, value
-        if isinstance(value[key], dict | list):
-            yield from _places(value[key])
 
 
 def test_a_member_too_many_or_too_few_is_refused_everywhere() -> None:

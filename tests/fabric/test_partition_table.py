@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from json_places import places_of
 from statement_support import table
 
 from ccverify.errors import EvidenceError
@@ -163,7 +164,7 @@ def test_any_value_in_place_of_another(data: st.DataObject) -> None:
         )
     )
     read = json.loads(document)
-    places = list(_places(read))
+    places = list(places_of(read))
     at, container = data.draw(st.sampled_from(places))
     junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([{}])
     container[at] = data.draw(junk)
@@ -172,13 +173,6 @@ def test_any_value_in_place_of_another(data: st.DataObject) -> None:
     except EvidenceError:
         return
     assert len({entry.id for entry in partitions.entries}) == len(partitions.entries)
-
-
-def _places(value: Any) -> Any:
-    for key in value if isinstance(value, dict) else range(len(value)):
-        yield key, value
-        if isinstance(value[key], dict | list):
-            yield from _places(value[key])
 
 
 @pytest.mark.parametrize(

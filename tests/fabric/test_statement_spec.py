@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "bundle"))
 
+from json_places import places_of  # noqa: E402
 from sealing import TIME, signer  # noqa: E402
 from statement_support import (  # noqa: E402
     BOOTED,
@@ -336,7 +337,7 @@ def test_the_schema_accepts_what_is_written(facts: ManagerFacts) -> None:
 @given(st.data())
 def test_schema_and_parser_refuse_the_same(data: st.DataObject) -> None:
     document = json.loads(serialize_manager(SAMPLE))
-    place, container = data.draw(st.sampled_from(list(_places(document))))
+    place, container = data.draw(st.sampled_from(list(places_of(document))))
     change = data.draw(st.sampled_from(["value", "more", "less"]))
     if change == "value":
         junk = st.none() | st.booleans() | st.integers() | st.from_regex(r"[ -~]*\Z")
@@ -353,13 +354,6 @@ def test_schema_and_parser_refuse_the_same(data: st.DataObject) -> None:
         assert not good or (error.where or "").startswith("$.log")  # noqa: PT017
     else:
         assert good
-
-
-def _places(value: Any) -> Any:
-    for key in value if isinstance(value, dict) else range(len(value)):
-        yield key, value
-        if isinstance(value[key], dict | list):
-            yield from _places(value[key])
 
 
 if __name__ == "__main__":
